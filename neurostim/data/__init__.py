@@ -1,0 +1,1 @@
+"""Where a study comes from: one file a source, one registry."""

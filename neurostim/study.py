@@ -1,0 +1,155 @@
+"""A study: labelled windows of recordings, whose they are, and which are held out.
+
+Everything downstream (scaling, teachers, excitation, students, evaluation) sees a :class:`Study` and nothing else of the
+recordings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from neurostim.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Labelled windows.
+
+    Attributes:
+      name: the study's name.
+      x: float32 [n, time, channels], [n, features] or [n, height, width, channels], finite, in the study's own units.
+      y: int32 [n], indices into `classes`.
+      subject: int32 [n], indices into `subjects`: the person a window comes from.
+      group: int32 [n], the unit that is never divided between training and test, and that is resampled for intervals: a
+        subject, a record, or a block of a record.
+      test: bool [n], whether a window is held out.
+      classes, channels, subjects: names.
+      sampling_rate_hz: of the time axis of `x`; None where there is none.
+      notes: remarks on how the recordings were read, for the report.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    subject: np.ndarray
+    group: np.ndarray
+    test: np.ndarray
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    subjects: tuple[str, ...]
+    sampling_rate_hz: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """'features' ([n, features]), 'windows' ([n, time, channels]) or 'images' ([n, height, width, channels])."""
+        return {2: 'features', 3: 'windows', 4: 'images'}[self.x.ndim]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one window."""
+        return self.x.shape[1:]
+
+    def part(self, test: bool) -> Study:
+        """The held-out windows (`test=True`) or the training windows."""
+        return self.take(self.test == test)
+
+    def take(self, which: np.ndarray) -> Study:
+        """The windows that a mask or an index array selects; names stay."""
+        arrays = {name: getattr(self, name)[which] for name in ('x', 'y', 'subject', 'group', 'test')}
+        return dataclasses.replace(self, **arrays)
+
+
+def make_study(name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study') -> Study:
+    """Checks arrays that come from a loader or a user and makes them a :class:`Study`.
+
+    Args:
+      x: [n, ...] numbers; see :class:`Study`.
+      y: int [n] class indices.
+      subject: int or str [n].
+      test: bool [n]; None holds out a third of the subjects.
+      group: int or str [n]; None takes the subject.
+      where: names the source in error messages.
+
+    Raises:
+      UserError: wrong dimensions or lengths, non-finite samples, one subject only, one class only, a class without windows in
+        the training or the test part.
+    """
+    x, y, subject = np.asarray(x), np.asarray(y), np.asarray(subject)
+    if x.ndim not in (2, 3, 4):
+        raise UserError(f"{where}: 'x' has {x.ndim} dimensions {x.shape}: give [n, features], [n, time, channels] or [n, height, width, channels]")
+    if x.dtype.kind not in 'fiub':
+        raise UserError(f"{where}: 'x' has dtype {x.dtype}: give numbers (float32)")
+    if len(x) == 0 or 0 in x.shape:
+        raise UserError(f"{where}: 'x' is empty, its shape is {x.shape}: give at least one window of each class")
+    for label, array in (('y', y), ('subject', subject), ('split', test), ('group', group)):
+        if array is not None and np.shape(array) != (len(x),):
+            raise UserError(f"{where}: '{label}' has shape {np.shape(array)} but 'x' has {len(x)} windows: give one value a window")
+    x = x.astype(np.float32)
+    finite = np.isfinite(x).reshape(len(x), -1).all(1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise UserError(f"{where}: {int((~finite).sum())} windows of 'x' have non-finite samples, the first is window {bad}: drop or repair them")
+    if y.dtype.kind not in 'iu':
+        if y.dtype.kind != 'f' or not np.array_equal(y, np.round(y)):
+            raise UserError(f"{where}: 'y' has dtype {y.dtype}: give integer class indices")
+    y = y.astype(np.int64)
+    classes = tuple(map(str, classes)) if classes is not None else tuple(f'class {c}' for c in range(int(y.max()) + 1))
+    if y.min() < 0 or y.max() >= len(classes):
+        bad = y[(y < 0) | (y >= len(classes))][0]
+        raise UserError(f"{where}: 'y' holds the unknown class {bad}, at window {int(np.flatnonzero(y == bad)[0])}: use 0 to {len(classes) - 1} ({', '.join(classes)})")
+    if len(classes) < 2:
+        raise UserError(f"{where}: 'y' has the single class {classes[0]!r}: a study needs at least two classes")
+    subjects, subject = np.unique(subject, return_inverse=True)
+    if len(subjects) < 2:
+        raise UserError(f"{where}: 'subject' names one subject only ({subjects[0]}): a study needs at least two, so that some can be held out")
+    group = np.unique(subject if group is None else group, return_inverse=True)[1]
+    test = hold_out_groups(subject, y, len(classes)) if test is None else np.asarray(test, bool)
+    for part, mask in (('training', ~test), ('test', test)):
+        counts = np.bincount(y[mask], minlength=len(classes))
+        if not mask.any():
+            raise UserError(f"{where}: the {part} part is empty: mark some windows 'train' and some 'test' in 'split'")
+        if part == 'training' and (counts == 0).any():
+            empty = classes[int(np.flatnonzero(counts == 0)[0])]
+            raise UserError(f'{where}: class {empty!r} has no window in the training part: give it windows, drop the class, or give another split')
+        if (counts > 0).sum() < 2:
+            raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
+    n_channels = x.shape[-1]
+    channels = tuple(map(str, channels)) if channels is not None else tuple(f'channel {c}' for c in range(n_channels))
+    if len(channels) != n_channels:
+        raise UserError(f"{where}: 'channels' has {len(channels)} names but 'x' has {n_channels} channels: give one name a channel")
+    if sampling_rate_hz is not None and not (np.isfinite(sampling_rate_hz) and sampling_rate_hz > 0):
+        raise UserError(f"{where}: 'sampling_rate_hz' is {sampling_rate_hz}: give a positive number")
+    return Study(
+        name, x, y.astype(np.int32), subject.astype(np.int32), group.astype(np.int32), test,
+        classes, channels, tuple(map(str, subjects)), None if sampling_rate_hz is None else float(sampling_rate_hz), tuple(notes),
+    )
+
+
+def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: float = 1 / 3, seed: int = 0) -> np.ndarray:
+    """Holds out about a `fraction` of the groups so that both parts see all classes in like shares.
+
+    Args:
+      group: int [n]; groups are never divided.
+      y: int [n] class indices.
+
+    Returns:
+      bool [n], True for held-out windows: of 200 random choices of groups (of a `fraction` of them, at least one), the one
+      whose class counts come closest to `fraction` of each class.
+    """
+    groups = np.unique(group)
+    counts = np.stack([np.bincount(y[group == g], minlength=n_classes) for g in groups])
+    chosen = min(max(1, round(len(groups) * fraction)), len(groups) - 1)
+    rng = np.random.default_rng(seed)
+    wanted = counts.sum(0) * fraction
+    best, best_cost = None, np.inf
+    for _ in range(200):
+        pick = rng.permutation(len(groups))[:chosen]
+        held = counts[pick].sum(0)
+        missing = ((held == 0) | (held == counts.sum(0))) & (counts.sum(0) > 0)
+        cost = np.abs(np.log((held + 1) / (wanted + 1))).sum() + 100 * missing.sum()
+        if cost < best_cost:
+            best, best_cost = pick, cost
+    return np.isin(group, groups[best])
