@@ -218,7 +218,7 @@ def test_a_kill_at_any_step_loses_nothing(whole, tmp_path):
 
 @pytest.mark.parametrize('kills', [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_random_kills_lose_nothing(tmp_path, kills):
-    fill(tmp_path / 'whole', count=4800, shard_size=16)
+    fill(tmp_path / 'whole', count=1600, shard_size=16)
     assert int(script('kills', tmp_path / 'killed', tmp_path / 'whole', kills)) == kills
     assert data(tmp_path / 'killed') == data(tmp_path / 'whole')
 
@@ -297,7 +297,7 @@ def act_kills(folder, reference, kills):
     while died < int(kills):
         child = os.fork()
         if not child:
-            fill(folder, count=4800, shard_size=16)
+            fill(folder, count=1600, shard_size=16)
             os._exit(0)
         time.sleep(generator.uniform(0, 0.05))
         os.kill(child, signal.SIGKILL)
@@ -308,7 +308,7 @@ def act_kills(folder, reference, kills):
             shutil.rmtree(folder)
         else:
             died += 1
-    assert not killed(lambda: None, folder, count=4800, shard_size=16)
+    assert not killed(lambda: None, folder, count=1600, shard_size=16)
     print(died)
 
 
