@@ -62,60 +62,38 @@ class Study:
         return dataclasses.replace(self, **arrays)
 
 
-def make_study(name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study') -> Study:
+def make_study(
+    name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study',
+) -> Study:
     """Checks arrays that come from a loader or a user and makes them a :class:`Study`.
 
     Args:
       x: [n, ...] numbers; see :class:`Study`.
-      y: int [n] class indices.
+      y: int [n] class indices, each class with at least one window.
       subject: int or str [n].
       test: bool [n]; None holds out a third of the subjects.
       group: int or str [n]; None takes the subject.
+      classes, channels: names; None numbers them.
       where: names the source in error messages.
 
     Raises:
-      UserError: wrong dimensions or lengths, non-finite samples, one subject only, one class only, a class without windows in
-        the training or the test part.
+      UserError: wrong dimensions or lengths, non-finite samples, one subject only, one class only, a class without windows, in
+        the whole or in the training part, a test part of one class.
     """
     x, y, subject = np.asarray(x), np.asarray(y), np.asarray(subject)
-    if x.ndim not in (2, 3, 4):
-        raise UserError(f"{where}: 'x' has {x.ndim} dimensions {x.shape}: give [n, features], [n, time, channels] or [n, height, width, channels]")
-    if x.dtype.kind not in 'fiub':
-        raise UserError(f"{where}: 'x' has dtype {x.dtype}: give numbers (float32)")
-    if len(x) == 0 or 0 in x.shape:
-        raise UserError(f"{where}: 'x' is empty, its shape is {x.shape}: give at least one window of each class")
+    x = _check_windows(x, where)
     for label, array in (('y', y), ('subject', subject), ('split', test), ('group', group)):
         if array is not None and np.shape(array) != (len(x),):
             raise UserError(f"{where}: '{label}' has shape {np.shape(array)} but 'x' has {len(x)} windows: give one value a window")
-    x = x.astype(np.float32)
-    finite = np.isfinite(x).reshape(len(x), -1).all(1)
-    if not finite.all():
-        bad = int(np.flatnonzero(~finite)[0])
-        raise UserError(f"{where}: {int((~finite).sum())} windows of 'x' have non-finite samples, the first is window {bad}: drop or repair them")
-    if y.dtype.kind not in 'iu':
-        if y.dtype.kind != 'f' or not np.array_equal(y, np.round(y)):
-            raise UserError(f"{where}: 'y' has dtype {y.dtype}: give integer class indices")
-    y = y.astype(np.int64)
-    classes = tuple(map(str, classes)) if classes is not None else tuple(f'class {c}' for c in range(int(y.max()) + 1))
-    if y.min() < 0 or y.max() >= len(classes):
-        bad = y[(y < 0) | (y >= len(classes))][0]
-        raise UserError(f"{where}: 'y' holds the unknown class {bad}, at window {int(np.flatnonzero(y == bad)[0])}: use 0 to {len(classes) - 1} ({', '.join(classes)})")
-    if len(classes) < 2:
-        raise UserError(f"{where}: 'y' has the single class {classes[0]!r}: a study needs at least two classes")
+    y, classes = _check_labels(y, classes, where)
+    if subject.dtype.kind not in 'iuU':
+        raise UserError(f"{where}: 'subject' has dtype {subject.dtype}: give whole numbers or strings")
     subjects, subject = np.unique(subject, return_inverse=True)
     if len(subjects) < 2:
-        raise UserError(f"{where}: 'subject' names one subject only ({subjects[0]}): a study needs at least two, so that some can be held out")
+        raise UserError(f"{where}: 'subject' names one subject only ({subjects[0]}): give at least two, so that some can be held out")
     group = np.unique(subject if group is None else group, return_inverse=True)[1]
     test = hold_out_groups(subject, y, len(classes)) if test is None else np.asarray(test, bool)
-    for part, mask in (('training', ~test), ('test', test)):
-        counts = np.bincount(y[mask], minlength=len(classes))
-        if not mask.any():
-            raise UserError(f"{where}: the {part} part is empty: mark some windows 'train' and some 'test' in 'split'")
-        if part == 'training' and (counts == 0).any():
-            empty = classes[int(np.flatnonzero(counts == 0)[0])]
-            raise UserError(f'{where}: class {empty!r} has no window in the training part: give it windows, drop the class, or give another split')
-        if (counts > 0).sum() < 2:
-            raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
+    _check_parts(y, test, classes, where)
     n_channels = x.shape[-1]
     channels = tuple(map(str, channels)) if channels is not None else tuple(f'channel {c}' for c in range(n_channels))
     if len(channels) != n_channels:
@@ -126,6 +104,61 @@ def make_study(name, x, y, subject, *, test=None, group=None, classes=None, chan
         name, x, y.astype(np.int32), subject.astype(np.int32), group.astype(np.int32), test,
         classes, channels, tuple(map(str, subjects)), None if sampling_rate_hz is None else float(sampling_rate_hz), tuple(notes),
     )
+
+
+def _check_windows(x: np.ndarray, where: str) -> np.ndarray:
+    """`x` as float32, of a known number of dimensions, not empty, finite."""
+    if x.ndim not in (2, 3, 4):
+        shapes = '[n, features], [n, time, channels] or [n, height, width, channels]'
+        raise UserError(f"{where}: 'x' has {x.ndim} dimensions {x.shape}: give {shapes}")
+    if x.dtype.kind not in 'fiub':
+        raise UserError(f"{where}: 'x' has dtype {x.dtype}: give numbers (float32)")
+    if 0 in x.shape:
+        raise UserError(f"{where}: 'x' is empty, its shape is {x.shape}: give at least one window of each class")
+    with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite and is refused with the rest
+        x = x.astype(np.float32)
+    finite = np.isfinite(x).reshape(len(x), -1).all(1)
+    if not finite.all():
+        first, count = int(np.flatnonzero(~finite)[0]), int((~finite).sum())
+        raise UserError(f"{where}: 'x' has non-finite samples in {count} windows, the first is window {first}: drop or repair them")
+    return x
+
+
+def _check_labels(y: np.ndarray, classes, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`y` as int64 and the classes' names, at least two, all different, each with windows."""
+    if y.dtype.kind not in 'iu' and not (y.dtype.kind == 'f' and np.isfinite(y).all() and np.array_equal(y, np.round(y))):
+        raise UserError(f"{where}: 'y' has dtype {y.dtype} and no whole numbers: give integer class indices")
+    y = y.astype(np.int64)
+    if classes is None:
+        if y.max() >= len(y):  # before names are made up for a billion classes
+            raise UserError(f"{where}: 'y' holds {y.max()}, so there are classes without a window: number them from 0 without gaps")
+        classes = [f'class {c}' for c in range(int(y.max()) + 1)]
+    classes = tuple(map(str, classes))
+    unknown = np.flatnonzero((y < 0) | (y >= len(classes)))
+    if len(unknown):
+        known = f'0 to {len(classes) - 1} ({", ".join(classes)})'
+        raise UserError(f"{where}: 'y' holds the unknown class {y[unknown[0]]}, at window {unknown[0]}: use {known}")
+    if len(classes) < 2:
+        raise UserError(f"{where}: 'y' has the single class {classes[0]!r}: a study needs at least two classes")
+    if len(set(classes)) < len(classes):
+        raise UserError(f"{where}: 'classes' repeats a name ({', '.join(classes)}): give each class its own")
+    absent = np.setdiff1d(np.arange(len(classes)), y)
+    if len(absent):
+        raise UserError(f"{where}: class {absent[0]} ({classes[absent[0]]!r}) has no window: give it windows, or number without gaps")
+    return y, classes
+
+
+def _check_parts(y: np.ndarray, test: np.ndarray, classes: tuple[str, ...], where: str) -> None:
+    """Refuses a split with an empty part, a class that cannot be learned, or a test of one class."""
+    for part, mask in (('training', ~test), ('test', test)):
+        if not mask.any():
+            raise UserError(f"{where}: the {part} part is empty: mark some windows 'train' and some 'test' in 'split'")
+        present = np.bincount(y[mask], minlength=len(classes)) > 0
+        if part == 'training' and not present.all():
+            absent = classes[int(np.flatnonzero(~present)[0])]
+            raise UserError(f'{where}: class {absent!r} has no window in the training part: give it some, drop it, or split otherwise')
+        if present.sum() < 2:
+            raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
 
 
 def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: float = 1 / 3, seed: int = 0) -> np.ndarray:
