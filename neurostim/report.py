@@ -250,7 +250,7 @@ def _control_sentences(students) -> list[str]:
         best = max(helped, key=gain.get)
         said.append(
             f'Excitation helps {listing(helped)}: kappa rises above that of the control, most for {best} (by {gain[best]:.3f}).'
-            ' The control shows the same teacher the same starting points, unexcited.'
+            ' The control is the same starting points, labelled by the teacher but not excited.'
         )
     if same:
         said.append(
@@ -294,8 +294,8 @@ def neighbours_verdict(near) -> str:
     if stimuli is None or held is None:
         return 'Not available.'
     if stimuli >= held:
-        return 'Stimuli lie no nearer to the training windows than real windows that were held out: they are no copies.'
-    return 'Stimuli lie nearer to the training windows than held-out real windows do: look for copies.'
+        return 'By the median, stimuli lie no nearer to training windows than held-out real windows do. Single copies would not show here.'
+    return 'By the median, stimuli lie nearer to training windows than held-out real windows do: look for copies.'
 
 
 # ---------------------------------------------------------------------------------------------------- charts
@@ -396,7 +396,9 @@ def _draw_window(axes, window, limits, pictures, first, last):
         axes.set_yticks(offsets + np.mean(limits), [plain(n, 10) for n in names[:len(offsets)]], fontsize=6)
     if last:
         end = len(window) / (rate or 1)
-        axes.set_xticks([0, end / 2, end], [f'{t:.3g}' for t in (0, end / 2, end)], fontsize=7)
+        ticks = axes.set_xticks([0, end / 2, end], [f'{t:.3g}' for t in (0, end / 2, end)], fontsize=7)
+        ticks[0].label1.set_ha('left')
+        ticks[-1].label1.set_ha('right')
         axes.set_xlabel('seconds' if rate else 'time step', fontsize=7, labelpad=1)
 
 
@@ -417,8 +419,11 @@ def _draw_features(axes, vectors, limits, pictures, first, last):
 def confusion_chart(matrices, classes) -> Figure:
     """One student's confusion matrices [true, predicted] after training on real windows, stimuli and control; rows sum to 100 %."""
     present = [source for source in SOURCES if matrices.get(source) is not None]
-    size = min(3.0, 1.1 + 0.3 * len(classes))
-    figure = Figure(figsize=(0.9 + size * len(present), size + 0.6), layout='constrained')
+    size = min(2.8, 0.9 + 0.3 * len(classes))
+    below = 0.5 if len(classes) <= 3 else 0.8  # inches for the names of classes, upright where there are many
+    width, height = 1.0 + (size + 0.12) * len(present), size + 0.25 + below
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(left=0.95 / width, right=1 - 0.05 / width, bottom=below / height, top=1 - 0.25 / height, wspace=0.12 / size)
     short = [plain(c, 10) for c in classes]
     for axes, source in zip(figure.subplots(1, len(present), squeeze=False)[0], present, strict=True):
         counts = np.asarray(matrices[source])
@@ -528,7 +533,7 @@ def html(results: dict, pictures: dict) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.globals.update(at=at, SOURCES=SOURCES, SAME_SHARE=SAME_SHARE)
     environment.filters.update(
-        number=number, percent=percent, count=count, interval=interval, plain=plain, listing=listing,
+        number=number, percent=percent, count=lambda n: count(n).replace(' ', '\u00a0'), interval=interval, plain=plain, listing=listing,
         association_verdict=association_verdict, membership_verdict=membership_verdict, neighbours_verdict=neighbours_verdict,
     )
     students = at(results, 'students') or ()
@@ -537,7 +542,8 @@ def html(results: dict, pictures: dict) -> str:
     return environment.from_string(TEMPLATE).render(
         study=at(results, 'study'), teacher=at(results, 'teacher'), stimuli=at(results, 'stimuli'), students=students,
         privacy=at(results, 'privacy'), secondary=secondary, reading=reading(results), notes=notes(results),
-        charts=charts(results, pictures), config=pictures.get('config'), css=markupsafe.Markup(CSS),
+        charts=charts(results, pictures), shows_real=pictures.get('real_x') is not None,
+        config=pictures.get('config'), css=markupsafe.Markup(CSS),
     )
 
 
@@ -562,6 +568,7 @@ p, li { max-width: 48rem; } li { margin: .3rem 0; } .soft, figcaption, caption {
   width: 100%; }
 caption { text-align: left; caption-side: bottom; padding-top: .4rem; } th, td { padding: .35rem .6rem; text-align: right; border-bottom:
 1px solid var(--line); }
+th[colspan] { text-align: center; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; } thead th { color: var(--soft); font-weight: 600; vertical-align:
 bottom; }
 td.key { font-weight: 650; } td.text { font-size: .85rem; min-width: 15rem; } tr.inhibited td { color: var(--soft); }
@@ -641,6 +648,7 @@ stimuli.</caption>
 <h2>Stimuli beside real windows</h2>
 <figure>{{ charts.examples }}<figcaption>Examples, a class a row. Stimuli need not look real: they hold what the teacher's decision rests
 on. At most ten classes and eight channels are drawn.</figcaption></figure>
+{% if shows_real %}<p class="soft"><b>This page shows real windows: it is not for release.</b></p>{% endif %}
 {% endif %}
 {% if charts.beliefs %}
 <h3>How sure the teacher is of its stimuli</h3>
@@ -654,7 +662,8 @@ on. At most ten classes and eight channels are drawn.</figcaption></figure>
 {% if charts.confusion %}
 <h2>Who is mistaken for whom</h2>
 <p class="soft">Rows are the true class and sum to 100&nbsp;%; below each share the number of windows.</p>
-<div class="grid{{ ' large' if (at(study, 'classes') or ())|length > 3 }}">{% for name, chart in charts.confusion %}<figure><figcaption><b>{{ name }}</b></figcaption>{{ chart }}</figure>
+<div class="grid{{ ' large' if (at(study, 'classes') or ())|length > 3 }}">
+{% for name, chart in charts.confusion %}<figure><figcaption><b>{{ name }}</b></figcaption>{{ chart }}</figure>
 {% endfor %}</div>
 {% endif %}
 {% if charts.curves %}
@@ -673,7 +682,9 @@ nothing.</p>
 <div class="wide"><table><thead><tr><th>attacker</th><th>accuracy</th><th>known people</th><th>strangers</th><th>control</th>
 <th>stimuli</th>
 <th class="text">reading</th></tr></thead><tbody>
-{% for a in attackers %}<tr{% if at(a, 'inhibited') %} class="inhibited"{% endif %}><td>{{ a.name|plain }}{{ ' (inhibited)' if at(a, 'inhibited') }}</td><td>{{ at(a, 'known_accuracy')|percent }}</td><td>{{ at(a, 'known_confident')|percent }}</td>
+{% for a in attackers %}<tr{% if at(a, 'inhibited') %} class="inhibited"{% endif %}>
+<td>{{ a.name|plain }}{{ ' (inhibited)' if at(a, 'inhibited') }}</td>
+<td>{{ at(a, 'known_accuracy')|percent }}</td><td>{{ at(a, 'known_confident')|percent }}</td>
 <td>{{ at(a, 'stranger_confident')|percent }}</td><td>{{ at(a, 'control_confident')|percent }}</td>
 <td class="key">{{ at(a, 'stimuli_confident')|percent }}</td><td class="text">{{ a|association_verdict }}</td></tr>{% endfor %}</tbody>
 <caption>An attacker is a classifier trained to name the person a window comes from. <b>Accuracy</b>: on new windows of people it knows. The
@@ -698,7 +709,7 @@ points. <b>Inhibited</b>: excitation was steered away from this very network, so
 {% endfor %}{% endfor %}</tbody>
 <caption>AUC 0.5 is a coin toss, 1 a sure answer. The last column: of true members, how many are found when one non-member in a hundred is
 wrongly accused (chance: 1&nbsp;%). The student of real windows is the positive control.</caption></table></div>
-<ul>{% for unit in units %}<li>Of a {{ unit }}: {{ at(privacy, 'membership', unit)|membership_verdict }}</li>{% endfor %}</ul>
+<ul>{% for unit in units %}<li>For one {{ unit }}: {{ at(privacy, 'membership', unit)|membership_verdict }}</li>{% endfor %}</ul>
 {% else %}<p>Not available; see the notes.</p>{% endif %}
 
 <h3>Neighbours: are stimuli copies of training windows?</h3>
