@@ -111,8 +111,8 @@ def decimate_to_1_hz(x: np.ndarray, rate_hz: int) -> np.ndarray:
     return x
 
 
-def read_people(folder: pathlib.Path) -> dict[str, str]:
-    """Who slept for each record: its name -> the name of the person's first record.
+def read_table(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
+    """Who slept for each record, and how long it was scored: its name -> the name of the person's first record, minutes.
 
     The database does not name people; records of equal age, sex, height and weight (`additional-information.txt`) are taken to be
     of one person, which gives 32, the number that the database's authors state.
@@ -122,12 +122,12 @@ def read_people(folder: pathlib.Path) -> dict[str, str]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{path}: cannot be read ({error}): {REMEDY}') from error
-    rows = [line.split() for line in text.splitlines() if re.match(r'[abcx]\d\d\s', line)]
+    rows = [line.split() for line in text.splitlines() if re.match(r'[abcx]\d\d\s+\d+\s', line)]
     missing = set(TRAINING_RECORDS + TEST_RECORDS) - {row[0] for row in rows if len(row) == 12}
     if missing:
         raise UserError(f'{path}: no complete row of record {min(missing)}: {REMEDY}')
     first: dict[tuple[str, ...], str] = {}
-    return {row[0]: first.setdefault(tuple(row[8:]), row[0]) for row in rows}
+    return {row[0]: (first.setdefault(tuple(row[8:]), row[0]), int(row[1])) for row in rows}
 
 
 def _read_annotations(folder: pathlib.Path, record: str, kind: str) -> tuple[np.ndarray, list[str]]:

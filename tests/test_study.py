@@ -1,0 +1,171 @@
+"""A study's checks and splits, and a user's own study, whose file is not trusted."""
+
+import io
+import pathlib
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+
+from neurostim.data import load, npz
+from neurostim.errors import UserError
+from neurostim.study import hold_out_groups, make_study
+
+
+def arrays(**replaced):
+    """24 windows of 6 subjects and two classes, with arrays replaced or (None) left out."""
+    rng = np.random.default_rng(0)
+    good = {'x': rng.normal(size=(24, 10, 2)), 'y': np.tile([0, 1], 12), 'subject': np.repeat(np.arange(6), 4)}
+    return {key: value for key, value in (good | replaced).items() if value is not None}
+
+
+def save(folder: pathlib.Path, **replaced) -> pathlib.Path:
+    np.savez(folder / 'ours.npz', **arrays(**replaced))
+    return folder / 'ours.npz'
+
+
+@pytest.mark.parametrize('shape, kind', [((24, 5), 'features'), ((24, 9, 1), 'windows'), ((24, 4, 4, 1), 'images')])
+def test_own_study_of_every_kind(tmp_path, shape, kind):
+    x = np.zeros(shape, int)
+    study = load('own_study', path=save(tmp_path, x=x))
+    assert study.name == 'ours' and study.kind == kind and study.x.dtype == np.float32 and study.shape == x.shape[1:]
+    assert study.classes == ('class 0', 'class 1') and len(study.channels) == x.shape[-1] and study.sampling_rate_hz is None
+    # A third of the subjects is held out, whole.
+    assert len(set(study.subject[study.test])) == 2
+    assert not set(study.group[study.test]) & set(study.group[~study.test])
+
+
+def test_own_study_with_everything(tmp_path):
+    split = np.where(np.arange(24) % 6 < 2, 'test', 'train')
+    study = load('own_study', path=save(
+        tmp_path, split=split, classes=['calm', 'wild'], channels=['left', 'right'], sampling_rate_hz=50,
+        subject=np.array(list('abcdef'))[np.repeat(np.arange(6), 4)], ignored=np.zeros(3)))
+    assert (study.classes, study.channels, study.sampling_rate_hz) == (('calm', 'wild'), ('left', 'right'), 50.0)
+    assert study.subjects == tuple('abcdef')
+    np.testing.assert_array_equal(study.test, split == 'test')
+    # The split divides subjects; their halves are groups of their own, and the report says so.
+    assert not set(study.group[study.test]) & set(study.group[~study.test])
+    assert 'divides' in study.notes[0]
+
+
+@pytest.mark.parametrize('replaced, message', [
+    ({'x': None}, "'x' is missing"),
+    ({'subject': None}, "'subject' is missing"),
+    ({'x': np.zeros(24)}, "'x' has 1 dimensions"),
+    ({'x': np.zeros((24, 0, 2))}, "'x' is empty"),
+    ({'x': np.zeros((0, 10, 2)), 'y': np.zeros(0, int), 'subject': np.zeros(0, int)}, "'x' is empty"),
+    ({'x': np.full((24, 5), 'a')}, "'x' has dtype <U1"),
+    ({'x': np.zeros((24, 5), complex)}, "'x' has dtype complex128"),
+    ({'x': np.where(np.arange(24) == 7, np.nan, 0.0)[:, None]}, 'non-finite samples in 1 windows, the first is window 7'),
+    ({'x': np.where(np.arange(24) == 7, 1e300, 0.0)[:, None]}, 'non-finite'),
+    ({'x': np.array([{}] * 24)}, "'x' holds Python objects, which are never unpickled"),
+    ({'y': np.array(['a'] * 24, object)}, "'y' holds Python objects"),
+    ({'y': np.zeros(23, int)}, r"'y' has shape \(23,\) but 'x' has 24 windows"),
+    ({'y': np.zeros((24, 2), int)}, "'y' has shape"),
+    ({'y': np.tile(['wake', 'sleep'], 12)}, "'y' has dtype <U5"),
+    ({'y': np.tile([0, 0.5], 12)}, "'y' has dtype float64"),
+    ({'y': np.tile([0, np.inf], 12)}, "'y' has dtype float64"),
+    ({'y': np.tile([0, -1], 12)}, 'unknown class -1, at window 1'),
+    ({'y': np.tile([0, 2], 12)}, r"class 1 \('class 1'\) has no window"),
+    ({'y': np.tile([0, 10**9], 12)}, "'y' holds 1000000000"),
+    ({'y': np.zeros(24, int)}, 'single class'),
+    ({'y': np.zeros(24, int), 'classes': ['calm', 'wild']}, "class 1 \\('wild'\\) has no window"),
+    ({'classes': ['calm']}, 'unknown class 1'),
+    ({'classes': ['calm', 'calm']}, "'classes' repeats a name"),
+    ({'classes': [1, 2]}, "'classes' has dtype int64"),
+    ({'classes': 'calm'}, "'classes' has dtype"),
+    ({'subject': np.zeros(24, int)}, 'one subject only'),
+    ({'subject': np.zeros(5, int)}, "'subject' has shape"),
+    ({'subject': np.linspace(0, 1, 24)}, "'subject' has dtype float64"),
+    ({'subject': np.repeat([0, 1], 12), 'y': np.repeat([0, 1], 12)}, 'training part'),
+    ({'split': np.full(24, 'Train')}, "'split' holds .*Train"),
+    ({'split': np.arange(24) % 2}, "'split' holds"),
+    ({'split': np.full(24, 'train')}, 'test part is empty'),
+    ({'split': np.full(24, 'test')}, 'training part is empty'),
+    ({'split': np.full(5, 'test')}, "'split' has shape"),
+    ({'split': np.where(np.arange(24) % 2, 'test', 'train')}, "class 'class 1' has no window in the training part"),
+    ({'split': np.where(np.arange(24) % 4 == 1, 'test', 'train')}, 'test part has windows of one class only'),
+    ({'channels': ['one']}, "'channels' has 1 names but 'x' has 2 channels"),
+    ({'sampling_rate_hz': 0}, "'sampling_rate_hz' is 0"),
+    ({'sampling_rate_hz': np.nan}, "'sampling_rate_hz' is nan"),
+    ({'sampling_rate_hz': '100'}, "'sampling_rate_hz' has dtype"),
+    ({'sampling_rate_hz': [1, 2]}, "'sampling_rate_hz' has dtype"),
+])
+def test_bad_own_study_is_refused_without_a_warning(tmp_path, replaced, message):
+    path = save(tmp_path, **replaced)
+    with warnings.catch_warnings(), pytest.raises(UserError, match=message) as error:
+        warnings.simplefilter('error')
+        load('own_study', path=path)
+    assert str(path) in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: data[:len(data) // 2], lambda data: b'', lambda data: b'not a zip', lambda data: data[:-40],
+    lambda data: data[:200] + bytes(300) + data[500:],
+])
+def test_damaged_file_is_refused(tmp_path, damage):
+    path = save(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r'ours\.npz: damaged'):
+        load('own_study', path=path)
+
+
+class Trap:
+    """What a pickle can do: run anything when it is loaded."""
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (pathlib.Path('sprung'),)
+
+
+def test_nothing_is_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    array = np.empty(24, object)
+    array[:] = Trap()
+    for name in ('subject', 'split', 'ignored'):
+        path = save(tmp_path, **{name: array})
+        if name == 'ignored':
+            load('own_study', path=path)
+        else:
+            with pytest.raises(UserError, match='never unpickled'):
+                load('own_study', path=path)
+    assert not (tmp_path / 'sprung').exists()
+
+
+def test_sizes_are_checked_before_anything_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, 'LARGEST_BYTES', 1000)
+    with pytest.raises(UserError, match='more than 1000'):
+        load('own_study', path=save(tmp_path))
+    path = save(tmp_path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {'descr': '<f8', 'fortran_order': False, 'shape': (10**12, 10)})
+    with zipfile.ZipFile(path, 'w') as archive:  # announces 80 TB and holds nothing
+        for name in 'x', 'y', 'subject':
+            archive.writestr(f'{name}.npy', header.getvalue())
+    with pytest.raises(UserError, match='does not have the 80000000000000 bytes'):
+        load('own_study', path=path)
+
+
+def test_path_is_needed_and_must_be_a_file(tmp_path):
+    with pytest.raises(UserError, match='no such file'):
+        load('own_study', path=tmp_path)
+
+
+def test_parts_and_selections_keep_names():
+    study = make_study('s', **arrays())
+    test, train = study.part(test=True), study.part(test=False)
+    assert len(test.x) + len(train.x) == 24 and test.test.all() and not train.test.any()
+    assert test.subjects == train.subjects == study.subjects
+    np.testing.assert_array_equal(study.take(np.array([3, 1])).x, study.x[[3, 1]])
+
+
+def test_held_out_groups_are_whole_and_see_every_class():
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(12), 20)
+    y = rng.integers(0, 2, 240)
+    y[group < 3] = 2  # a class of three groups only
+    test = hold_out_groups(group, y, 3, seed=0)
+    assert len(set(group[test])) == 4 and not set(group[test]) & set(group[~test])
+    assert set(y[test]) == set(y[~test]) == {0, 1, 2}
+    np.testing.assert_array_equal(test, hold_out_groups(group, y, 3, seed=0))
+    assert (test != hold_out_groups(group, y, 3, seed=1)).any()
