@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from neurostim.data import SOURCES, apnea_ecg, apnea_heart_rate, apnea_respiration, load, sleep_features
+from neurostim.data import SOURCES, apnea_ecg, apnea_heart_rate, apnea_respiration, load, prepared, sleep_features
 from neurostim.errors import UserError
 
 REAL = pathlib.Path(os.environ.get('NEUROSTIM_DATA_DIR') or pathlib.Path(__file__).parents[2] / 'shared/data')
@@ -183,6 +183,8 @@ def test_sleep_floor_is_undone(sleep):
     ({}, {'context': 2.0}, 'study.context is 2.0'),
     ({}, {'held_out': (9,)}, 'held_out: 9'),
     ({}, {'held_out': 1}, 'held_out is 1'),
+    ({}, {'held_out': (0, 1, 2, 3)}, 'everybody'),
+    ({}, {'held_out': ()}, 'test part is empty'),
     ({}, {'baseline': 'no'}, "study.baseline 'no'"),
 ])
 def test_bad_sleep_features_are_refused(sleep, replaced, options, message):
@@ -307,6 +309,23 @@ def test_damaged_cache_is_made_again(tmp_path, monkeypatch):
     for file in files_in(tmp_path / 'cache'):
         file.write_bytes(file.read_bytes()[:20])
     np.testing.assert_array_equal(load('apnea_respiration', path=tmp_path).x, first.x)
+
+
+def test_another_process_may_be_faster(tmp_path, monkeypatch):
+    monkeypatch.setenv('NEUROSTIM_CACHE_DIR', str(tmp_path / 'cache'))
+    first = load('apnea_respiration', path=write_respiration(tmp_path))
+    read, calls = prepared._read, []
+
+    def not_there_yet(folder):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise FileNotFoundError
+        return read(folder)
+
+    monkeypatch.setattr(prepared, '_read', not_there_yet)
+    monkeypatch.setattr(prepared.shutil, 'rmtree', lambda *args, **options: None)
+    np.testing.assert_array_equal(load('apnea_respiration', path=tmp_path).x, first.x)
+    assert len(calls) == 2
 
 
 def test_cache_that_cannot_be_written_is_refused(tmp_path, monkeypatch):

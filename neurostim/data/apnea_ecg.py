@@ -138,8 +138,8 @@ def _read_annotations(folder: pathlib.Path, record: str, kind: str) -> tuple[np.
     if path.is_file() and not path.read_bytes().endswith(b'\x00\x00'):
         raise UserError(f'{path}: has no end mark, so it is truncated: {REMEDY}')
     annotation = _read(path, wfdb.rdann, str(folder / record), kind)
-    if len(annotation.sample) == 0:
-        raise UserError(f'{path}: holds no annotation: {REMEDY}')
+    if len(annotation.sample) == 0 or not rate_hz > 0:
+        raise UserError(f'{path}: holds no annotation, or its header no rate: {REMEDY}')
     return np.asarray(annotation.sample) / rate_hz, annotation.symbol
 
 

@@ -103,8 +103,11 @@ def load_records(builder_class: type[Records], *args) -> list[dict]:
             # TFDS prints greetings and progress bars; standard error belongs to errors.
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 builder.download_and_prepare()
-            with contextlib.suppress(FileExistsError):  # another process was faster
+            try:
                 pathlib.Path(builder.data_dir).rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process was not faster
+                    raise
         return _read(folder)
     except OSError as error:
         raise UserError(f'{folder}: the cache cannot be written ({error}): give a writable folder in NEUROSTIM_CACHE_DIR') from error

@@ -27,6 +27,7 @@ CHANNELS = tuple(
 FLOOR = 1e-10
 SMALLEST_POWER = 2e-16  # what float32 resolves beside FLOOR
 BASELINE_PERCENTILE = 10
+LARGEST = 8.0  # after scaling
 EPOCH_SECONDS = 30
 REMEDY = 'fetch study.npz again'
 
@@ -39,7 +40,7 @@ def load(*, path=None, context: int = 5, held_out: tuple[int, ...] = (2, 5, 8), 
       context: each window is an epoch amid as many epochs on either side: [2 context + 1, 18] (a night's first and last epoch are
         repeated beyond its ends); 0 gives the epoch's features alone, [18].
       held_out: numbers of the people held out.
-      baseline: 'night' counts each feature from the 10th percentile of its night, 'none' takes it as it is.
+      baseline: 'night' counts each feature from the 10th percentile of its night, 'none' from the training part's mean.
 
     Returns:
       A study whose groups are nights.
@@ -56,8 +57,13 @@ def load(*, path=None, context: int = 5, held_out: tuple[int, ...] = (2, 5, 8), 
         raise UserError(f'study.held_out is {held_out!r}: give a tuple of subject numbers')
     for person in held_out:
         choose(person, np.unique(subject).tolist(), 'subject in study.held_out:')
+    test = np.isin(subject, held_out)
+    if test.all():
+        raise UserError(f'study.held_out is {held_out!r}, which is everybody: leave some to train on')
     group = np.array([f'subject {s} night {n}' for s, n in zip(subject, night, strict=True)])
     x = remove_floor(x)
+    if baseline == 'none':
+        x -= x[~test].mean(axis=0)
     window_index = np.arange(len(x))[:, None] + np.arange(-context, context + 1)
     for one in np.unique(group):
         rows = np.flatnonzero(group == one)
@@ -66,9 +72,11 @@ def load(*, path=None, context: int = 5, held_out: tuple[int, ...] = (2, 5, 8), 
         if baseline == 'night':
             x[rows] -= np.percentile(x[rows], BASELINE_PERCENTILE, axis=0)
         window_index[rows] = np.clip(window_index[rows], rows[0], rows[-1])
+    # Ratios vary by hundredths and powers by units: each feature is put in units of its spread in the training part.
+    x = np.clip(x / np.maximum(x[~test].std(axis=0), 1e-6), -LARGEST, LARGEST)
     return make_study(
         'sleep_features', x[window_index] if context else x, y, [f'subject {s}' for s in subject], group=group,
-        test=np.isin(subject, held_out), classes=classes, channels=CHANNELS,
+        test=test, classes=classes, channels=CHANNELS,
         sampling_rate_hz=1 / EPOCH_SECONDS if context else None, where=str(file))
 
 
