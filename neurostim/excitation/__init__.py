@@ -1,0 +1,1 @@
+"""Excitation: from a teacher and aggregate statistics to labelled stimuli."""

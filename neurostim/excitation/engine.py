@@ -1,0 +1,226 @@
+"""Lanes of stimuli: the compiled search.
+
+:func:`make_excite` builds a pure function that makes the stimuli of consecutive indices. Stimulus i is a function of (teacher,
+options, key, i) alone: every random number comes from ``fold_in(key, i)``.
+
+Two loops share one gradient step. Where no stimulus is accepted early, all lanes take the same number of steps and leave
+together. With acceptance, a lane that is done is stored and refilled inside the compiled loop, so that none idles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from neurostim.excitation import parameterisation as parameterisations
+from neurostim.excitation.objective import Weights, make_objective
+from neurostim.excitation.parameterisation import Parameterisation
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to search.
+
+    Attributes:
+      steps: gradient steps a stimulus (most, with acceptance).
+      learning_rate: Adam's.
+      accept: stop a stimulus once the belief in its class exceeds its threshold.
+      chain: with acceptance and a warm parameterisation, how many consecutive stimuli hand their variables on; the first of a
+        chain starts fresh, so a chain depends on nothing before it.
+      attempts: with acceptance, most draws for one stimulus; after the last, its best is kept and marked as not accepted.
+      weights: of the objective's terms.
+    """
+
+    steps: int = 5
+    learning_rate: float = 0.1
+    accept: bool = False
+    chain: int = 1
+    attempts: int = 20
+    weights: Weights = Weights()
+
+
+class Excited(NamedTuple):
+    """Stimuli of consecutive indices.
+
+    Attributes:
+      x: float32 [n, *shape], scaled units.
+      probabilities: float32 [n, classes], the teacher's whole softmax on `x`.
+      accepted: bool [n]; always True where acceptance is off.
+      steps: int32 [n], gradient steps taken, over all attempts.
+      attempts: int32 [n], draws made.
+    """
+
+    x: jax.Array
+    probabilities: jax.Array
+    accepted: jax.Array
+    steps: jax.Array
+    attempts: jax.Array
+
+
+class Lanes(NamedTuple):
+    """What each lane works on; every array has a leading axis of lanes."""
+
+    variables: Any
+    context: Any
+    target: Any
+    optimiser: Any
+
+
+def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int):
+    """Builds ``excite(key, first, teacher_params, population) -> Excited`` for the stimuli first, ..., first + count - 1.
+
+    Args:
+      parameterisation: what is searched.
+      sample_target: key -> Target.
+      teacher_apply: (params, x) -> (logits, activations).
+      count: stimuli a call; a multiple of `options.chain` with acceptance.
+      lanes: stimuli worked on at once; without acceptance the same as `count`.
+    """
+    optimiser = optax.adam(options.learning_rate)
+
+    def begin(key, population, index, attempt):
+        """One lane's draw."""
+        target_key, start_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), attempt))
+        target = sample_target(target_key)
+        variables, context = parameterisation.start(population, start_key, target)
+        return Lanes(variables, context, target, optimiser.init(variables))
+
+    def gradients(lanes_now, population, teacher_params):
+        objective = make_objective(
+            options.weights, lambda v, c: parameterisation.decode(population, v, c),
+            lambda v, c: parameterisation.penalty(population, v, c), teacher_apply)
+        one = jax.value_and_grad(objective, has_aux=True)
+        return jax.vmap(one, (0, 0, 0, None))(lanes_now.variables, lanes_now.context, lanes_now.target.belief, teacher_params)
+
+    def descend(lanes_now, grads):
+        updates, state = jax.vmap(optimiser.update)(grads, lanes_now.optimiser)
+        return lanes_now._replace(variables=optax.apply_updates(lanes_now.variables, updates), optimiser=state)
+
+    def excite_fixed(key, first, teacher_params, population):
+        indices = first + jnp.arange(count)
+        now = jax.vmap(begin, (None, None, 0, None))(key, population, indices, 0)
+
+        def step(_, now):
+            _, grads = gradients(now, population, teacher_params)
+            return descend(now, grads)
+
+        now = jax.lax.fori_loop(0, options.steps, step, now)
+        x = jax.vmap(parameterisation.decode, (None, 0, 0))(population, now.variables, now.context)
+        probabilities = jax.nn.softmax(teacher_apply(teacher_params, x)[0])
+        ones = jnp.ones(count, jnp.int32)
+        return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
+
+    if not options.accept:
+        return excite_fixed
+    return make_refilling(begin, gradients, descend, options, count, lanes, parameterisation.warm)
+
+
+class Progress(NamedTuple):
+    """Where each lane stands: all int32 [lanes] but the last two.
+
+    Attributes:
+      slot: the stimulus worked on, counted from the call's first; `count` for an idle lane.
+      attempt, step: of this stimulus; steps since the attempt began.
+      total: steps over all attempts of this stimulus.
+      best_belief, best_x, best_probabilities: this stimulus's best so far.
+    """
+
+    slot: jax.Array
+    attempt: jax.Array
+    step: jax.Array
+    total: jax.Array
+    best_belief: jax.Array
+    best_x: jax.Array
+    best_probabilities: jax.Array
+
+
+def make_refilling(begin, gradients, descend, options: Options, count: int, lanes: int, warm: bool):
+    """The loop with early acceptance: a lane that is done is stored and takes the next stimulus of its chain, or the next chain."""
+    chain = options.chain
+    if count % chain:
+        raise ValueError(f'count {count} is not a multiple of chain {chain}')
+
+    def pick(mask, a, b):
+        return jax.tree.map(lambda u, v: jnp.where(mask.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
+
+    def begin_where(mask, key, population, first, slot, attempt, now):
+        """Fresh draws for the lanes in `mask`, the rest as they are."""
+        def one(arguments):
+            wanted, index, tries, lane = arguments
+            return jax.lax.cond(wanted, lambda: begin(key, population, index, tries), lambda: lane)
+        if warm:  # megabytes of weights a lane: draw only what is wanted, one after another
+            return jax.lax.map(one, (mask, first + slot, attempt, now))
+        return pick(mask, jax.vmap(begin, (None, None, 0, 0))(key, population, first + slot, attempt), now)
+
+    def excite(key, first, teacher_params, population):
+        units = count // chain
+        unit = jnp.arange(lanes, dtype=jnp.int32)
+        slot = jnp.where(unit < units, unit * chain, count)
+        now = (jax.lax.map if warm else jax.vmap)(lambda s: begin(key, population, first + s, 0), slot)
+        zeros = jnp.zeros(lanes, jnp.int32)
+        (_, (x, logits)), _ = jax.eval_shape(gradients, now, population, teacher_params)
+        blank = lambda like: jnp.zeros((count, *like.shape[1:]), like.dtype)  # noqa: E731
+        out = Excited(blank(x), blank(logits), jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.int32))
+        best = Progress(slot, zeros, zeros, zeros, jnp.full(lanes, -1.0), jnp.zeros(x.shape, x.dtype), jnp.zeros(logits.shape))
+
+        def unfinished(state):
+            return (state[1].slot < count).any()
+
+        def advance(state):
+            now, at, next_unit, out = state
+            (_, (x, logits)), grads = gradients(now, population, teacher_params)
+            probabilities = jax.nn.softmax(logits)
+            belief = jnp.take_along_axis(probabilities, now.target.label[:, None], 1)[:, 0]
+            better = belief > at.best_belief
+            at = at._replace(best_belief=jnp.where(better, belief, at.best_belief),
+                             best_x=pick(better, x, at.best_x), best_probabilities=pick(better, probabilities, at.best_probabilities))
+            busy = at.slot < count
+            accepted = busy & (belief > now.target.threshold)
+            failed = busy & ~accepted & (at.step >= options.steps)
+            done = accepted | (failed & (at.attempt + 1 >= options.attempts))
+            place = jnp.where(done, at.slot, count)
+            row = Excited(pick(accepted, x, at.best_x), pick(accepted, probabilities, at.best_probabilities),
+                          accepted, at.total, at.attempt + 1)
+            out = jax.tree.map(lambda whole, part: whole.at[place].set(part, mode='drop'), out, row)
+            moved = descend(now, grads)
+            now = moved._replace(variables=pick(accepted | failed, now.variables, moved.variables))
+            at = at._replace(step=at.step + 1, total=at.total + 1)
+            return jax.lax.cond((accepted | failed).any(), refill, lambda *s: s[:4], now, at, next_unit, out, accepted, failed, done)
+
+        def refill(now, at, next_unit, out, accepted, failed, done):
+            chain_ends = done & ((at.slot + 1) % chain == 0)
+            taken = next_unit + jnp.cumsum(chain_ends) - 1
+            fresh_slot = jnp.where(taken < units, taken * chain, count)
+            slot = jnp.where(chain_ends, fresh_slot, jnp.where(done, at.slot + 1, at.slot)).astype(jnp.int32)
+            attempt = jnp.where(done, 0, at.attempt + failed)
+            again = (done | failed) & (slot < count)
+            handed_on = accepted & ~chain_ends if warm else jnp.zeros_like(done)
+            drawn = begin_where(again & ~handed_on, key, population, first, slot, attempt, now)
+            if warm:  # the same weights and optimiser, but a target and noise of the new stimulus's own
+                drawn = hand_on(handed_on & again, key, population, first, slot, drawn)
+            renewed = at._replace(
+                slot=slot, attempt=attempt, step=jnp.where(again, 0, at.step), total=jnp.where(done, 0, at.total),
+                best_belief=jnp.where(done, -1.0, at.best_belief))
+            return drawn, renewed, next_unit + chain_ends.sum(), out
+
+        def hand_on(mask, key, population, first, slot, now):
+            def light(index):  # the weights drawn here are dead code and are not computed
+                lane = begin(key, population, index, 0)
+                return lane.context, lane.target
+            context, target = jax.vmap(light)(first + slot)
+            return now._replace(context=pick(mask, context, now.context), target=pick(mask, target, now.target))
+
+        start = (now, best, jnp.int32(min(lanes, units)), out)
+        return jax.lax.while_loop(unfinished, advance, start)[3]
+
+    return excite
+
+
+def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int):
+    """The excite function of a method for a teacher; see :func:`make_excite`."""
+    parameterisation = parameterisations.make(method, teacher.shape, population)
+    return make_excite(parameterisation, target_sampler, teacher.model.apply, options, count, lanes)

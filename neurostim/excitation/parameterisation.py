@@ -1,0 +1,221 @@
+"""What excitation searches: the samples themselves, a spectrum, a population's Gaussian or mixture, an envelope and a
+carrier, or a generator's weights.
+
+A parameterisation is a set of pure functions of ONE stimulus and the population's statistics; :func:`make` builds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from neurostim.errors import UserError, choose
+from neurostim.excitation.population import cosine_basis, envelope_terms
+from neurostim.excitation.targets import Target
+
+
+class Context(NamedTuple):
+    """What stays as it is while one stimulus is searched.
+
+    Attributes:
+      start: the variables' first values; the tether pulls towards them.
+      fixed: whatever else decoding needs.
+    """
+
+    start: Any
+    fixed: Any = ()
+
+
+class Parameterisation(NamedTuple):
+    """A way of writing a stimulus.
+
+    Attributes:
+      start: (population, key, target) -> (variables, context): a draw, unexcited.
+      decode: (population, variables, context) -> x [*shape], scaled units.
+      penalty: (population, variables, context) -> negative log prior density, a dimension; a constant is dropped.
+      warm: whether the variables of an accepted stimulus are the next one's first values (the published generator).
+    """
+
+    start: Callable
+    decode: Callable
+    penalty: Callable
+    warm: bool = False
+
+
+def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisation:
+    """Builds the parameterisation `name` for stimuli of `shape`.
+
+    Args:
+      population: from :func:`neurostim.excitation.population.fit_population`; only names are read here.
+
+    Raises:
+      UserError: an unknown name, or one that does not suit this kind of study.
+    """
+    choose(name, NAMES, 'excite.method')
+    needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/log_mean'}.get(name)
+    if needs and needs not in population:
+        raise UserError(f"excite.method {name!r} needs windows of at least 16 samples, this study's have shape {shape}: "
+                        "choose 'mixture', 'gaussian' or 'direct'")
+    if name == 'generator' and len(shape) != 3:
+        raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
+    return NAMES[name](shape)
+
+
+def _clip(population, x):
+    return jnp.clip(x, population['bounds'][0], population['bounds'][1])
+
+
+def _half_square(population, variables, context):
+    """Negative log density of independent standard normal variables, a dimension."""
+    del population, context
+    leaves = jax.tree.leaves(variables)
+    return 0.5 * sum((v * v).sum() for v in leaves) / sum(v.size for v in leaves)
+
+
+def direct(shape) -> Parameterisation:
+    """The samples themselves, from white noise of the scaled units' spread: no prior at all."""
+
+    def start(population, key, target: Target):
+        del population, target
+        x = jax.random.normal(key, shape)
+        return x, Context(x)
+
+    return Parameterisation(start, lambda population, x, context: _clip(population, x), _half_square)
+
+
+def gaussian(shape) -> Parameterisation:
+    """Whitened coordinates of the population's Gaussian."""
+
+    def start(population, key, target: Target):
+        del target
+        score_key, rest_key = jax.random.split(key)
+        scores = jax.random.normal(score_key, population['gaussian/basis'].shape[1:])
+        return scores, Context(scores, population['gaussian/rest'] * jax.random.normal(rest_key, population['gaussian/rest'].shape))
+
+    def decode(population, scores, context):
+        flat = population['gaussian/mean'] + population['gaussian/basis'] @ scores + context.fixed
+        return _clip(population, flat.reshape(shape))
+
+    return Parameterisation(start, decode, _half_square)
+
+
+def mixture(shape) -> Parameterisation:
+    """Whitened coordinates of one component of the mixture; the component is drawn from the target's class."""
+
+    def start(population, key, target: Target):
+        component_key, score_key, rest_key = jax.random.split(key, 3)
+        own = population['mixture/owner'] == target.label
+        component = jax.random.categorical(component_key, jnp.where(own, jnp.log(population['mixture/weight']), -1e9))
+        scores = jax.random.normal(score_key, population['mixture/basis'].shape[1:])
+        rest = population['mixture/rest'] * jax.random.normal(rest_key, population['mixture/rest'].shape)
+        centre, factor = population['mixture/centre'][component], population['mixture/factor'][component]
+        return scores, Context(scores, (centre, factor, rest))
+
+    def decode(population, scores, context):
+        centre, factor, rest = context.fixed
+        rank = centre.shape[0]
+        full = jnp.concatenate([centre + factor @ scores[:rank], scores[rank:]])
+        flat = population['mixture/mean'] + population['mixture/basis'] @ full + rest
+        return _clip(population, flat.reshape(shape))
+
+    return Parameterisation(start, decode, _half_square)
+
+
+def _waves(amplitude, phase, time):
+    """The real signals [time, channels] with these amplitudes and phases [frequencies, channels] at 1, 2, ... cycles a window."""
+    frequencies = amplitude.shape[0]
+    if time > 1024:
+        spectrum = amplitude * jnp.exp(1j * phase)
+        return jnp.fft.irfft(jnp.concatenate([jnp.zeros((1, amplitude.shape[1])), spectrum]), time, axis=0)
+    # A matrix product beats a transform of this length. The last frequency of an even length has no twin.
+    angle = 2 * math.pi * jnp.outer(jnp.arange(time), jnp.arange(1, frequencies + 1)) / time
+    twin = jnp.where((jnp.arange(1, frequencies + 1) * 2 == time), 1.0, 2.0) / time
+    return (jnp.cos(angle) * twin) @ (amplitude * jnp.cos(phase)) - (jnp.sin(angle) * twin) @ (amplitude * jnp.sin(phase))
+
+
+def spectral(shape) -> Parameterisation:
+    """Each channel's spectrum: log-amplitudes around the population's, free phases; the mean apart, since it has no phase."""
+
+    def start(population, key, target: Target):
+        del target
+        keys = jax.random.split(key, 3)
+        bins = population['spectral/log_mean'].shape
+        variables = {'offset': jax.random.normal(keys[0], (shape[1],)), 'log': jax.random.normal(keys[1], bins),
+                     'phase': jax.random.uniform(keys[2], bins, maxval=2 * math.pi)}
+        return variables, Context(variables)
+
+    def decode(population, variables, context):
+        del context
+        amplitude = jnp.exp(population['spectral/log_mean'] + population['spectral/log_spread'] * variables['log'])
+        offset = population['spectral/offset'] + population['spectral/offset_factor'] @ variables['offset']
+        return _clip(population, offset + _waves(amplitude, variables['phase'], shape[0]))
+
+    def penalty(population, variables, context):
+        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
+
+    return Parameterisation(start, decode, penalty)
+
+
+def modulated(shape) -> Parameterisation:
+    """Offset + exp(slow envelope) x carrier: turns exactly the knobs that make a breath deep, shallow or absent."""
+    time, channels = shape
+
+    def start(population, key, target: Target):
+        del target
+        keys = jax.random.split(key, 5)
+        bins = population['modulated/log_mean'].shape
+        variables = {
+            'slow': jax.random.normal(keys[0], population['modulated/slow_mean'].shape),
+            'common': jax.random.normal(keys[1], (channels,)),
+            'log': jax.random.normal(keys[2], bins),
+            'phase': jax.random.uniform(keys[3], bins[:1], maxval=2 * math.pi),
+            'jitter': jax.random.normal(keys[4], bins),
+        }
+        return variables, Context(variables)
+
+    def decode(population, variables, context):
+        del context
+        slow = population['modulated/slow_mean'] + population['modulated/slow_factor'] @ variables['slow']
+        offset, coefficients = slow[:channels], slow[channels:].reshape(-1, channels)
+        envelope = jnp.exp(jnp.asarray(cosine_basis(time, envelope_terms(time)), jnp.float32).T @ coefficients)
+        logs = (population['modulated/log_mean'] + population['modulated/common'] * variables['common']
+                + population['modulated/log_spread'] * variables['log'])
+        phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
+        return _clip(population, offset + envelope * _waves(jnp.exp(logs), phase, time))
+
+    def penalty(population, variables, context):
+        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
+
+    return Parameterisation(start, decode, penalty)
+
+
+def generator(shape) -> Parameterisation:
+    """The weights of the published generator, for noise that is drawn anew for each stimulus (arXiv 2009.10007)."""
+    from neurostim.models.published import Generator
+    network = Generator(shape)
+
+    def start(population, key, target: Target):
+        del population, target
+        weights_key, z_key, dropout_key = jax.random.split(key, 3)
+        z = jax.random.normal(z_key, (512,))
+        # The start is not kept in the context: a tether to megabytes of weights would double what a lane holds.
+        return network.init(weights_key, z)['params'], Context((), (z, jax.random.key_data(dropout_key)))
+
+    def decode(population, weights, context):
+        z, dropout_data = context.fixed
+        image = network.apply({'params': weights}, z, rngs={'dropout': jax.random.wrap_key_data(dropout_data)})
+        low, high = population['bounds'][0], population['bounds'][1]
+        return low + (high - low) * image
+
+    def penalty(population, weights, context):
+        del population, weights, context
+        return jnp.float32(0)
+
+    return Parameterisation(start, decode, penalty, warm=True)
+
+
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, modulated, generator)}

@@ -1,0 +1,161 @@
+"""Aggregate statistics of the training windows: all that excitation knows of where real signals live.
+
+Statistics are taken over the whole population, in scaled units, and are saved beside the teacher: whoever excites needs no
+recording. A population is a flat dict of float32 arrays; the names' first part says which parameterisation reads them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import signal
+from sklearn.mixture import GaussianMixture
+
+RANK = 256  # most principal components of the Gaussian
+MIXTURE_RANK = 32  # most principal components in which components of the mixture differ
+ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
+
+
+def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Fits every statistic that suits the kind of study.
+
+    Args:
+      x: float32 [n, *shape], scaled training windows.
+      kind: 'features', 'windows' or 'images'.
+      classes: int [n], the class of each window, for the mixture's class-conditional components.
+    """
+    flat = x.reshape(len(x), -1)
+    population = {**gaussian(flat, seed), **mixture(flat, classes, n_classes, seed)}
+    population['class_share'] = (np.bincount(classes, minlength=n_classes) / len(classes)).astype(np.float32)
+    if kind == 'images':
+        low, high = np.float32(x.min()), np.float32(x.max())
+    else:  # nowhere near the data: a guard against runaway search, not a description of it
+        low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
+    population['bounds'] = np.array([low, high], np.float32)
+    if kind == 'windows' and x.shape[1] >= 16:
+        population.update(spectral(x))
+        population.update(modulated(x))
+    return {name: np.asarray(value, np.float32) for name, value in population.items()}
+
+
+def principal_components(flat: np.ndarray, rank: int, seed: int):
+    """Mean [d], basis [d, r], standard deviations [r] along it, and the standard deviation that is left over [d].
+
+    At most 8192 windows are used, drawn at random: enough for the directions that matter.
+    """
+    rng = np.random.default_rng(seed)
+    rows = flat if len(flat) <= 8192 else flat[np.sort(rng.permutation(len(flat))[:8192])]
+    mean = rows.mean(0)
+    _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    rank = int(min(rank, (singular > 1e-5 * singular[0]).sum()))
+    scale = singular[:rank] / math.sqrt(max(len(rows) - 1, 1))
+    basis = directions[:rank].T
+    rest = np.sqrt(np.maximum(rows.var(0) - (basis**2) @ scale**2, 0))
+    return mean, basis, scale, rest
+
+
+def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The population's mean and covariance, as its leading principal components and an independent rest."""
+    mean, basis, scale, rest = principal_components(flat, RANK, seed)
+    return {'gaussian/mean': mean, 'gaussian/basis': basis * scale, 'gaussian/rest': rest}
+
+
+def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
+
+    A class with n windows gets n / 80 components, at least one and at most 60 over all classes, so that each averages many windows.
+    """
+    mean, basis, scale, rest = principal_components(flat, RANK, seed)
+    rank = min(MIXTURE_RANK, len(scale))
+    scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
+    weights, centres, factors, owners = [], [], [], []
+    most = max(2, 60 // n_classes)
+    rng = np.random.default_rng(seed)
+    for c in range(n_classes):
+        rows = scores[classes == c]
+        if len(rows) == 0:
+            continue
+        components = int(np.clip(len(rows) // 80, 1, most))
+        rows = rows if len(rows) <= 6000 else rows[rng.permutation(len(rows))[:6000]]
+        if len(rows) <= rank + 1:
+            spread = np.diag(rows.std(0) + 0.1)
+            weights.append([1.0]), centres.append(rows.mean(0)[None]), factors.append(spread[None])
+        else:
+            model = GaussianMixture(components, reg_covar=1e-3, max_iter=30, n_init=1, random_state=seed, init_params='k-means++')
+            with np.errstate(all='ignore'):
+                model = _quiet(model.fit, rows)
+            weights.append(model.weights_), centres.append(model.means_), factors.append(np.linalg.cholesky(model.covariances_))
+        owners.append(np.full(len(weights[-1]), c))
+    return {
+        'mixture/weight': np.concatenate(weights), 'mixture/owner': np.concatenate(owners),
+        'mixture/centre': np.concatenate(centres), 'mixture/factor': np.concatenate(factors),
+        'mixture/mean': mean, 'mixture/basis': basis * scale, 'mixture/rest': rest,
+    }
+
+
+def _quiet(function, *args):
+    """Calls a scikit-learn fit without its warning that few iterations were allowed: a rough mixture is what is wanted."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ConvergenceWarning)
+        return function(*args)
+
+
+def spectral(x: np.ndarray) -> dict[str, np.ndarray]:
+    """Each channel's amplitude spectrum: mean and spread of its logarithm, and the windows' means (which have no phase)."""
+    offsets = x.mean(1)
+    logs = _log_amplitudes(x - offsets[:, None])
+    return {'spectral/offset': offsets.mean(0), 'spectral/offset_factor': _factor(offsets),
+            'spectral/log_mean': logs.mean(0), 'spectral/log_spread': logs.std(0)}
+
+
+def envelope_terms(time: int) -> int:
+    """Cosine terms of the slow log-envelope: five for a minute at 1 Hz, eight for five minutes."""
+    return max(3, round(5 * (time / 60) ** 0.3))
+
+
+def cosine_basis(time: int, terms: int) -> np.ndarray:
+    """[terms, time] slow cosines: the first rows of the discrete cosine transform, each with mean square 1."""
+    basis = np.cos(np.pi * (np.arange(time) + 0.5)[None] * np.arange(terms)[:, None] / time)
+    basis[1:] *= math.sqrt(2)
+    return basis
+
+
+def modulated(x: np.ndarray) -> dict[str, np.ndarray]:
+    """Envelope and carrier: offset and log-envelope coefficients together (mean, covariance over all channels); the carrier's
+    log-amplitudes (mean, spread, one common factor a channel) and its phase differences between channels (mean, jitter)."""
+    n, time, channels = x.shape
+    offsets = x.mean(1)
+    centred = x - offsets[:, None]
+    envelope = np.abs(signal.hilbert(centred, axis=1))
+    floor = ENVELOPE_FLOOR * np.median(envelope, axis=(0, 1), keepdims=True) + 1e-6
+    basis = cosine_basis(time, envelope_terms(time))
+    coefficients = np.einsum('ntc,et->nec', np.log(envelope + floor), basis) / time
+    carrier = centred / np.exp(np.einsum('nec,et->ntc', coefficients, basis))
+    logs = _log_amplitudes(carrier)
+    deviations = logs - logs.mean(0)
+    common = deviations.mean(1)  # [n, channels]: a carrier that is strong or weak as a whole
+    slow = np.concatenate([offsets, coefficients.reshape(n, -1)], 1)
+    phases = np.exp(1j * np.angle(np.fft.rfft(carrier, axis=1)[:, 1:]))
+    relative = (phases * phases[..., :1].conj()).mean(0)  # [frequencies, channels]
+    return {
+        'modulated/slow_mean': slow.mean(0), 'modulated/slow_factor': _factor(slow),
+        'modulated/log_mean': logs.mean(0), 'modulated/log_spread': (deviations - common[:, None]).std(0),
+        'modulated/common': common.std(0),
+        'modulated/phase': np.angle(relative),
+        'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),  # circular standard deviation
+    }
+
+
+def _log_amplitudes(x):
+    amplitude = np.abs(np.fft.rfft(x, axis=1))[:, 1:]
+    return np.log(amplitude + 1e-3 * amplitude.mean((0, 1)) + 1e-6)
+
+
+def _factor(rows):
+    """A square root of the rows' covariance."""
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(rows.T)))
+    return vectors * np.sqrt(np.maximum(values, 0))

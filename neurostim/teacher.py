@@ -1,0 +1,175 @@
+"""The teacher: a committee of zoo members with its scaling and the population's statistics, trained once, saved, loaded anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from neurostim import models, training
+from neurostim.errors import UserError
+from neurostim.excitation.population import fit_population
+from neurostim.scaling import Scaling, fit_scaling
+from neurostim.study import Study, hold_out_groups
+
+VALIDATION_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained committee and everything that excitation needs; no recording is in it.
+
+    Attributes:
+      names: zoo names of the members.
+      model: the committee (:func:`neurostim.models.committee`).
+      params: a tuple, one entry a member.
+      scaling: study's units -> the networks'.
+      population: aggregate statistics (:func:`neurostim.excitation.population.fit_population`).
+      classes, channels: names.
+      kind: 'features', 'windows' or 'images'.
+      curves: {member: training and validation curves as lists}.
+    """
+
+    names: tuple[str, ...]
+    model: models.Model
+    params: Any
+    scaling: Scaling
+    population: dict[str, np.ndarray]
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    kind: str
+    curves: dict[str, dict[str, list]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one window."""
+        return self.model.shape
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """The whole softmax [n, classes] for windows in the study's units."""
+        return self.predict_scaled(self.scaling.forward(x))
+
+    def predict_scaled(self, x: np.ndarray) -> np.ndarray:
+        """The whole softmax [n, classes] for windows in scaled units."""
+        return training.predictor(self.model)(self.params, x)
+
+    def digest(self) -> str:
+        """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""
+        state = hashlib.sha256()
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling))):
+            state.update(jax.tree_util.keystr(path).encode())
+            state.update(np.ascontiguousarray(leaf).tobytes())
+        return state.hexdigest()
+
+
+def model_options(names: tuple[str, ...], shape: tuple[int, ...], classes: int) -> models.Model:
+    """The committee of `names` for windows of `shape`."""
+    if not names:
+        raise UserError('teacher.models is empty: name at least one model')
+    return models.committee(tuple(models.create(name, shape, classes) for name in names))
+
+
+def validation_split(study: Study, seed: int) -> np.ndarray:
+    """bool [n]: which training windows validate; whole groups, about 15 % of the windows.
+
+    With fewer than four groups, blocks of neighbouring windows stand in: groups cannot be spared.
+    """
+    group = study.group
+    if len(np.unique(group)) < 4:
+        group = np.arange(len(study.y)) * 20 // len(study.y)
+    return hold_out_groups(group, study.y, len(study.classes), VALIDATION_SHARE, seed)
+
+
+def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
+                  options: training.TrainingOptions | None = None, report: Callable[[str], None] = lambda text: None) -> Teacher:
+    """Trains a committee on a study's training windows and takes the population's statistics.
+
+    Every member holds out other groups for validation, so that together they have learnt from every window.
+
+    Args:
+      study: the whole study; its test windows are not touched.
+      names: zoo members; a name may come more than once.
+      report: called with a line of text as members are done.
+    """
+    options = options or training.TrainingOptions()
+    train = study.part(test=False)
+    scaling = fit_scaling(train.x, study.kind)
+    x, n_classes = scaling.forward(train.x), len(study.classes)
+    model = model_options(tuple(names), study.shape, n_classes)
+    params, curves = [], {}
+    for i, name in enumerate(names):
+        held = validation_split(train, seed * 1000 + i)
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        member, history = training.fit(
+            (name, study.shape, n_classes, ()), options, key,
+            training.examples(x[~held], train.y[~held], n_classes), training.examples(x[held], train.y[held], n_classes))
+        params.append(jax.tree.map(np.asarray, member))
+        curves[f'{i}/{name}'] = _curves(history)
+        losses = curves[f'{i}/{name}']['validation_loss']
+        report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
+    population = fit_population(x, study.kind, train.y, n_classes, seed)
+    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves)
+
+
+def _curves(history: training.History) -> dict[str, list]:
+    kept = np.isfinite(np.asarray(history.step))
+    return {name: np.asarray(column)[kept].astype(float).tolist() for name, column in history._asdict().items()}
+
+
+def save(teacher: Teacher, folder: pathlib.Path) -> None:
+    """Writes a teacher: an orbax checkpoint of its arrays, and `teacher.json` with what rebuilds the models; atomic."""
+    import orbax.checkpoint as ocp
+    fresh = folder.with_name(folder.name + '.new')
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    arrays = {'params': list(teacher.params), 'population': teacher.population, 'scaling': teacher.scaling._asdict()}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
+    description = {
+        'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
+        'kind': teacher.kind, 'population': {k: v.shape for k, v in teacher.population.items()},
+        'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest()}
+    (fresh / 'teacher.json').write_text(json.dumps(description, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def load(folder: pathlib.Path) -> Teacher:
+    """Reads what :func:`save` wrote.
+
+    Raises:
+      UserError: no teacher there, or a damaged one.
+    """
+    import orbax.checkpoint as ocp
+    description_file = folder / 'teacher.json'
+    if not description_file.exists():
+        raise UserError(f'no teacher in {folder}: run --phase=train with this --workdir first')
+    try:
+        description = json.loads(description_file.read_text())
+        shape, classes = tuple(description['shape']), tuple(description['classes'])
+        model = model_options(tuple(description['models']), shape, len(classes))
+        blank = jax.eval_shape(model.init, jax.random.key(0))
+        knots = jax.ShapeDtypeStruct(tuple(description['knots']), np.float64)
+        target = {
+            'params': list(blank),
+            'population': {k: np.zeros(v, np.float32) for k, v in description['population'].items()},
+            'scaling': {'knots': np.zeros(knots.shape), 'values': np.zeros(knots.shape)}}
+        target['params'] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target['params'])
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f'the teacher in {folder} cannot be read ({error}): run --phase=train again') from None
+    arrays = jax.tree.map(np.asarray, arrays)
+    teacher = Teacher(
+        tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
+        tuple(description['channels']), description['kind'], description['curves'])
+    if teacher.digest() != description['digest']:
+        raise UserError(f'the teacher in {folder} is damaged (its digest differs): run --phase=train again')
+    return teacher

@@ -1,0 +1,200 @@
+"""One jitted loop that trains teachers, identity networks and students.
+
+The loop is built outside (:func:`make_train`) and is a pure function inside: data and key in, parameters and curves out. The whole
+run is one compiled call: minibatches are drawn on the device, and validation decides which parameters are kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from neurostim.models import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+      steps: most optimiser steps.
+      batch: examples a step.
+      learning_rate: AdamW's peak, reached after 5 % of the steps and followed by a cosine to zero.
+      weight_decay: AdamW's.
+      balance: exponent of class weighting in the loss: 0 takes classes as they come, 1 gives all the same weight.
+      patience: validations without improvement after which training stops.
+      validations: how often a full run is validated.
+      average: decay of the exponential moving average of parameters, which is what is validated and kept (Polyak & Juditsky 1992).
+    """
+
+    steps: int = 2000
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    balance: float = 0.0
+    patience: int = 8
+    validations: int = 20
+    average: float = 0.99
+
+
+class Examples(NamedTuple):
+    """Training or validation data.
+
+    Attributes:
+      x: [capacity, *shape]; rows from `n` on are padding.
+      targets: [capacity, classes], each row a distribution: one-hot labels or a teacher's beliefs.
+      n: how many rows count; traced, so that data of different lengths share one compiled loop.
+    """
+
+    x: jax.Array
+    targets: jax.Array
+    n: jax.Array
+
+
+class History(NamedTuple):
+    """Curves, one entry a validation; entries after an early stop are nan."""
+
+    step: jax.Array
+    train_loss: jax.Array
+    validation_loss: jax.Array
+    validation_accuracy: jax.Array
+
+
+def examples(x: np.ndarray, targets: np.ndarray, classes: int, capacity: int | None = None) -> Examples:
+    """Makes :class:`Examples` of windows and hard (int [n]) or soft ([n, classes]) labels.
+
+    Args:
+      capacity: rows after padding; None rounds up to the next of 1, 1.5, 2, 3, 4, 6, ... times a power of two, so that data of
+        like sizes do not each compile a loop of their own.
+    """
+    targets = np.eye(classes, dtype=np.float32)[targets] if targets.ndim == 1 else np.asarray(targets, np.float32)
+    n = len(x)
+    if capacity is None:
+        power = 2 ** math.floor(math.log2(max(n, 2)))
+        capacity = next(c for c in (power, power * 3 // 2, power * 2) if c >= n)
+    grow = [(0, capacity - n)]
+    return Examples(
+        jnp.asarray(np.pad(np.asarray(x, np.float32), grow + [(0, 0)] * (x.ndim - 1))),
+        jnp.asarray(np.pad(targets, grow + [(0, 0)])), jnp.int32(n))
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """-sum(targets * log softmax(logits)) over the last axis."""
+    return -(targets * jax.nn.log_softmax(logits)).sum(-1)
+
+
+def make_train(model: Model, options: TrainingOptions):
+    """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
+
+    The parameters returned are the averaged ones with the least validation cross-entropy.
+    """
+    every = max(1, options.steps // options.validations)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=options.weight_decay))
+
+    def train(key, data, validation):
+        init_key, loop_key = jax.random.split(key)
+        present = jnp.arange(len(data.x)) < data.n
+        share = (data.targets * present[:, None]).sum(0) / data.n
+        class_weight = jnp.where(share > 0, (share + 1e-6) ** -options.balance, 0)
+        class_weight /= (class_weight * share).sum()
+
+        def loss(params, x, targets, dropout_key=None):
+            logits, _ = model.apply(params, x, dropout_key)
+            return (cross_entropy(logits, targets) * (targets @ class_weight)).mean()
+
+        def step(state, step_key):
+            params, average, opt_state, count = state
+            index_key, dropout_key = jax.random.split(step_key)
+            index = jax.random.randint(index_key, (options.batch,), 0, data.n)
+            value, grads = jax.value_and_grad(loss)(params, data.x[index], data.targets[index], dropout_key)
+            updates, opt_state = optimiser.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            # A warming average: the first steps must not be remembered for long.
+            decay = jnp.minimum(options.average, (1 + count) / (10 + count))
+            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+            return (params, average, opt_state, count + 1), value
+
+        def validate(params):
+            logits = _in_blocks(lambda x: model.apply(params, x)[0], validation.x)
+            mask = jnp.arange(len(validation.x)) < validation.n
+            right = logits.argmax(-1) == validation.targets.argmax(-1)
+            losses = cross_entropy(logits, validation.targets) * (validation.targets @ class_weight)
+            return (losses * mask).sum() / validation.n, (right * mask).sum() / validation.n
+
+        def more(state):
+            i, *_, since = state
+            return (i < options.validations) & (since < options.patience)
+
+        def advance(state):
+            i, inner, best, best_loss, history, since = state
+            keys = jax.random.split(jax.random.fold_in(loop_key, i), every)
+            inner, losses = jax.lax.scan(step, inner, keys)
+            validation_loss, accuracy = validate(inner[1])
+            better = validation_loss < best_loss
+            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), inner[1], best)
+            row = History((i + 1) * every, losses.mean(), validation_loss, accuracy)
+            history = jax.tree.map(lambda column, value: column.at[i].set(value), history, row)
+            return i + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + 1)
+
+        params = model.init(init_key)
+        empty = History(*(jnp.full(options.validations, jnp.nan) for _ in History._fields))
+        start = (0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
+        _, _, best, _, history, _ = jax.lax.while_loop(more, advance, start)
+        return best, history
+
+    return train
+
+
+def _in_blocks(function, x, block: int = 512):
+    """Applies a batched function to blocks of rows, so that activations stay in the cache."""
+    if len(x) <= block:
+        return function(x)
+    blocks = math.ceil(len(x) / block)
+    padded = jnp.pad(x, [(0, blocks * block - len(x))] + [(0, 0)] * (x.ndim - 1))
+    outputs = jax.lax.map(function, padded.reshape(blocks, block, *x.shape[1:]))
+    return outputs.reshape(blocks * block, *outputs.shape[2:])[: len(x)]
+
+
+@functools.cache
+def _compiled(spec, options):
+    return jax.jit(make_train(_create(spec), options))
+
+
+def _create(spec):
+    from neurostim.models import create
+    name, shape, classes, extra = spec
+    return create(name, shape, classes, **dict(extra))
+
+
+def fit(spec, options: TrainingOptions, key, data: Examples, validation: Examples) -> tuple[Any, History]:
+    """Trains a zoo member; the compiled loop is kept, so that further data of like size and further seeds cost no compilation.
+
+    Args:
+      spec: (name, shape, classes, options as a tuple of pairs), hashable; what :func:`neurostim.models.create` takes.
+    """
+    return _compiled(spec, options)(key, data, validation)
+
+
+def predictor(model: Model):
+    """Compiles ``predict(params, x) -> probabilities [n, classes]`` for arrays of any length."""
+    block = jax.jit(lambda params, x: jax.nn.softmax(model.apply(params, x)[0]))
+
+    def predict(params, x, rows: int = 512):
+        outputs = []
+        for start in range(0, len(x), rows):
+            part = np.asarray(x[start:start + rows], np.float32)
+            short = rows - len(part)
+            padded = np.pad(part, [(0, short)] + [(0, 0)] * (part.ndim - 1)) if short else part
+            outputs.append(np.asarray(block(params, padded))[: len(part)])
+        return np.concatenate(outputs)
+
+    return predict
