@@ -120,6 +120,16 @@ def max_pool(x: jax.Array, space: int) -> jax.Array:
     return x
 
 
+def global_max(x: jax.Array, space: int) -> jax.Array:
+    """The maximum over the last `space` axes before the channels; its gradient goes to the first of equals.
+
+    Not `x.max()`, whose gradient compares `x` with its maximum: where XLA computes `x` a second time with other rounding,
+    nothing is equal and the gradient is 0 / 0.
+    """
+    flat = x.reshape(*x.shape[: x.ndim - 1 - space], -1, x.shape[-1])
+    return (flat * jax.nn.one_hot(flat.argmax(-2), flat.shape[-2], axis=-2, dtype=x.dtype)).sum(-2)
+
+
 def dropout(module: nn.Module, x: jax.Array, rate: float) -> jax.Array:
     """Drops activations while training, that is, where the caller gave a 'dropout' key; one fresh mask an example."""
     if not module.has_rng('dropout'):

@@ -19,7 +19,7 @@ SLOPE = 0.2  # of the leaky ReLUs
 
 
 class Classifier(nn.Module):
-    """Four 4 x 4 convolutions (32, 64, 128, 128; pooled after the first three), dense 1024 and 128, leaky ReLU, dropout."""
+    """Four 4 x 4 convolutions (32, 64, 128, 128; pooled after the first two), dense 1024 and 128, leaky ReLU, dropout."""
 
     shape: tuple[int, ...]
     classes: int

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from neurostim.models.layers import Conv, GroupNorm, Stem, as_grid, dropout
+from neurostim.models.layers import Conv, GroupNorm, Stem, as_grid, dropout, global_max
 
 
 class Network(nn.Module):
@@ -32,5 +32,5 @@ class Network(nn.Module):
             block += 1
         h = nn.relu(GroupNorm(space, name='norm')(h))
         axes = tuple(range(h.ndim - 1 - space, h.ndim - 1))
-        h = activations['pool'] = jnp.concatenate([h.mean(axes), h.max(axes)], -1)
+        h = activations['pool'] = jnp.concatenate([h.mean(axes), global_max(h, space)], -1)
         return nn.Dense(self.classes, name='head')(dropout(self, h, self.dropout_rate)), activations
