@@ -46,8 +46,8 @@ def tether(variables, start) -> jax.Array:
 
 def total_variation(x: jax.Array) -> jax.Array:
     """Mean absolute difference of neighbours along every axis but the last (channels); along features for a vector."""
-    axes = range(max(1, x.ndim - 1))
-    return sum(jnp.abs(jnp.diff(x, axis=axis)).mean() for axis in axes)
+    axes = [axis for axis in range(max(1, x.ndim - 1)) if x.shape[axis] > 1]
+    return sum((jnp.abs(jnp.diff(x, axis=axis)).mean() for axis in axes), jnp.zeros(()))
 
 
 def amplitude(x: jax.Array) -> jax.Array:
@@ -65,7 +65,7 @@ def unit_activation(activations: dict[str, jax.Array], unit_name: str) -> jax.Ar
     if name not in activations:
         raise UserError(f'excite.weights.unit_name {unit_name!r}: choose one of {", ".join(f"{n}:INDEX" for n in activations)}')
     units = activations[name].shape[-1]
-    if not index.isdigit() or int(index) >= units:
+    if not index.isdecimal() or int(index) >= units:
         raise UserError(f'excite.weights.unit_name {unit_name!r}: INDEX is a number from 0 to {units - 1}')
     return activations[name][..., int(index)].mean()
 
@@ -82,7 +82,9 @@ def make_objective(weights: Weights, decode, penalty, teacher_apply):
     def objective(variables, context, belief, teacher_params):
         x = decode(variables, context)
         logits, activations = teacher_apply(teacher_params, x)
-        loss = weights.excite * excite(logits, belief)
+        loss = jnp.zeros(())
+        if weights.excite:
+            loss += weights.excite * excite(logits, belief)
         if weights.prior:
             loss += weights.prior * penalty(variables, context)
         if weights.tether:

@@ -49,6 +49,9 @@ def make_sampler(name: str, class_share, *, low: float = 0.75, high: float = 0.9
     classes = logits.shape[0]
     if not 0 < low <= high <= 1:
         raise UserError(f'excite.target.low and .high are {low} and {high}: give 0 < low <= high <= 1')
+    for field, value in (('a', a), ('b', b), ('concentration', concentration)):
+        if not value > 0:
+            raise UserError(f'excite.target.{field} is {value}: give a positive number')
     if name == 'similarity' and similarity is None:
         raise UserError("excite.target.name 'similarity' needs the teacher's class similarities")
 
@@ -64,7 +67,7 @@ def make_sampler(name: str, class_share, *, low: float = 0.75, high: float = 0.9
             threshold = jax.random.uniform(belief_key, minval=low, maxval=high)
         elif name == 'beta':
             own = 1 / classes + (1 - 1 / classes) * jax.random.beta(belief_key, a, b)
-            rest = jax.random.exponential(rest_key, (classes,)) * (1 - one_hot(label))
+            rest = (jax.random.exponential(rest_key, (classes,)) + 1e-6) * (1 - one_hot(label))  # a draw may be exactly 0
             belief = own * one_hot(label) + (1 - own) * rest / rest.sum()
         elif name == 'dirichlet':
             belief = jax.random.dirichlet(belief_key, jnp.full(classes, concentration))
