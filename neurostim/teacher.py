@@ -123,8 +123,12 @@ def _curves(history: training.History) -> dict[str, list]:
     return {name: np.asarray(column)[kept].astype(float).tolist() for name, column in history._asdict().items()}
 
 
-def save(teacher: Teacher, folder: pathlib.Path) -> None:
-    """Writes a teacher: an orbax checkpoint of its arrays, and `teacher.json` with what rebuilds the models; atomic."""
+def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None = None) -> None:
+    """Writes a teacher: an orbax checkpoint of its arrays, and `teacher.json` with what rebuilds the models; whole or not at all.
+
+    Args:
+      beside: {file name: what to write there as JSON}, part of the same step.
+    """
     import orbax.checkpoint as ocp
     fresh = folder.with_name(folder.name + '.new')
     shutil.rmtree(fresh, ignore_errors=True)
@@ -136,7 +140,8 @@ def save(teacher: Teacher, folder: pathlib.Path) -> None:
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
         'kind': teacher.kind, 'population': {k: v.shape for k, v in teacher.population.items()},
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest()}
-    (fresh / 'teacher.json').write_text(json.dumps(description, indent=1))
+    for name, content in {'teacher.json': description, **(beside or {})}.items():
+        (fresh / name).write_text(json.dumps(content, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 

@@ -64,7 +64,7 @@ class History(NamedTuple):
     step: jax.Array
     train_loss: jax.Array
     validation_loss: jax.Array
-    validation_accuracy: jax.Array
+    validation_kappa: jax.Array
 
 
 def examples(x: np.ndarray, targets: np.ndarray, classes: int, capacity: int | None = None) -> Examples:
@@ -76,13 +76,21 @@ def examples(x: np.ndarray, targets: np.ndarray, classes: int, capacity: int | N
     """
     targets = np.eye(classes, dtype=np.float32)[targets] if targets.ndim == 1 else np.asarray(targets, np.float32)
     n = len(x)
-    if capacity is None:
-        power = 2 ** math.floor(math.log2(max(n, 2)))
-        capacity = next(c for c in (power, power * 3 // 2, power * 2) if c >= n)
+    capacity = capacity or _rounded(n)
     grow = [(0, capacity - n)]
     return Examples(
         jnp.asarray(np.pad(np.asarray(x, np.float32), grow + [(0, 0)] * (x.ndim - 1))),
         jnp.asarray(np.pad(targets, grow + [(0, 0)])), jnp.int32(n))
+
+
+def _rounded(n: int) -> int:
+    power = 2 ** math.floor(math.log2(max(n, 2)))
+    return next(c for c in (power, power * 3 // 2, power * 2) if c >= n)
+
+
+def capacities(sources) -> tuple[int, int]:
+    """(training rows, validation rows) that hold each of several sources with a boolean `held`."""
+    return (_rounded(max(int((~source.held).sum()) for source in sources)), _rounded(max(int(source.held.sum()) for source in sources)))
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -126,9 +134,13 @@ def make_train(model: Model, options: TrainingOptions):
         def validate(params):
             logits = _in_blocks(lambda x: model.apply(params, x)[0], validation.x)
             mask = jnp.arange(len(validation.x)) < validation.n
-            right = logits.argmax(-1) == validation.targets.argmax(-1)
             losses = cross_entropy(logits, validation.targets) * (validation.targets @ class_weight)
-            return (losses * mask).sum() / validation.n, (right * mask).sum() / validation.n
+            table = (jax.nn.one_hot(validation.targets.argmax(-1), model.classes) * mask[:, None]).T @ jax.nn.one_hot(
+                logits.argmax(-1), model.classes)
+            chance = (table.sum(0) * table.sum(1)).sum() / validation.n**2
+            agreement = jnp.trace(table) / validation.n
+            kappa = jnp.where(chance < 1, (agreement - chance) / (1 - chance), 0)
+            return (losses * mask).sum() / validation.n, kappa
 
         def more(state):
             i, *_, since = state
@@ -138,10 +150,10 @@ def make_train(model: Model, options: TrainingOptions):
             i, inner, best, best_loss, history, since = state
             keys = jax.random.split(jax.random.fold_in(loop_key, i), every)
             inner, losses = jax.lax.scan(step, inner, keys)
-            validation_loss, accuracy = validate(inner[1])
+            validation_loss, kappa = validate(inner[1])
             better = validation_loss < best_loss
             best = jax.tree.map(lambda a, b: jnp.where(better, a, b), inner[1], best)
-            row = History((i + 1) * every, losses.mean(), validation_loss, accuracy)
+            row = History((i + 1) * every, losses.mean(), validation_loss, kappa)
             history = jax.tree.map(lambda column, value: column.at[i].set(value), history, row)
             return i + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + 1)
 
@@ -198,3 +210,9 @@ def predictor(model: Model):
         return np.concatenate(outputs)
 
     return predict
+
+
+@functools.cache
+def cached_predictor(spec):
+    """The :func:`predictor` of a zoo member; kept, so that every seed's student shares one compilation."""
+    return predictor(_create(spec))

@@ -1,0 +1,17 @@
+r"""Apnea-ECG heart rate: five minutes at 1 Hz around each labelled minute of all 70 records, official split.
+
+    python -m experiments.run --config=experiments/configs/apnea_heart_rate.py --config.study.path=FOLDER --workdir=runs/apnea_heart_rate
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """Official split; `--config.study.split=people` keeps people apart."""
+    config = default_config()
+    config.study.name = 'apnea_heart_rate'
+    config.study.split = 'official'
+    config.study.window_seconds = 300
+    config.teacher.models = ('cnn', 'resnet', 'gru', 'mlp')
+    config.teacher.training.steps = 2500
+    return config

@@ -1,0 +1,19 @@
+r"""Apnea-ECG respiration: 60-s windows of nasal airflow at 1 Hz, blocks of 30 minutes, every third held out.
+
+    python -m experiments.run --config=experiments/configs/apnea_respiration.py --config.study.path=FOLDER --workdir=runs/apnea_respiration
+
+`--config.study.channels="('Resp C', 'Resp A', 'Resp N', 'SpO2')"` takes all four channels, `--config.study.split=subject:a03` leaves
+one person out.
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """The nasal channel."""
+    config = default_config()
+    config.study.name = 'apnea_respiration'
+    config.study.channels = ('Resp N',)
+    config.study.split = 'blocks'
+    config.teacher.models = ('cnn', 'cnn', 'gru', 'mlp', 'mlp')
+    return config

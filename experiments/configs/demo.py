@@ -1,0 +1,18 @@
+r"""`make demo`: every phase on the embedded study, small enough for three minutes on two cores.
+
+    python -m experiments.run --config=experiments/configs/demo.py --workdir=runs/demo
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """The default study with fewer students and seeds."""
+    config = default_config()
+    config.teacher.models = ('cnn', 'gru', 'mlp')
+    config.teacher.training.steps = 1000
+    config.excite.count = 8000
+    config.students = ('cnn', 'gru', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression')
+    config.student_steps = 800
+    config.evaluate.seeds = 2
+    return config

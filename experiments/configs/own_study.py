@@ -1,0 +1,13 @@
+r"""A user's own study: `.npz` with x, y and subject; everything else comes from the data.
+
+    python -m experiments.run --config=experiments/configs/own_study.py --config.study.path=study.npz --workdir=runs/own
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """The defaults, on the user's file."""
+    config = default_config()
+    config.study.name = 'own_study'
+    return config

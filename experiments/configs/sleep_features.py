@@ -1,0 +1,17 @@
+r"""Sleep stages from 18 spectral features of 11 neighbouring epochs; subjects 2, 5 and 8 held out.
+
+    python -m experiments.run --config=experiments/configs/sleep_features.py --config.study.path=FOLDER --workdir=runs/sleep_features
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """Five epochs of context on either side."""
+    config = default_config()
+    config.study.name = 'sleep_features'
+    config.study.context = 5
+    config.study.held_out = (2, 5, 8)
+    config.teacher.models = ('cnn', 'gru', 'mlp', 'mlp')
+    config.teacher.training.steps = 2500
+    return config

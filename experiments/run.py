@@ -1,0 +1,71 @@
+r"""Runs an experiment: trains a teacher, excites it, evaluates students.
+
+    python -m experiments.run --config=experiments/configs/breathing.py --workdir=runs/breathing
+    python -m experiments.run --config=... --workdir=... --phase=excite --config.excite.count=100000
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from neurostim.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file of experiments/configs.', lock_config=True)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that the phases write to and speak through.')
+_PHASE = flags.DEFINE_list('phase', ['all'], "Comma list of 'train', 'excite', 'evaluate', or 'all'.")
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the command line; whatever is wrong with it or with the config file is the user's to mend."""
+    try:
+        rest = flags.FLAGS(arguments)
+        if rest[1:]:
+            raise UserError(f'unexpected argument {rest[1]!r}: options are written --name=value')
+        if _CONFIG.value is None or not _WORKDIR.value:
+            raise UserError('give --config=experiments/configs/NAME.py and --workdir=DIR')
+        return rest
+    except (UserError, flags.Error, ArithmeticError, AttributeError, ImportError, LookupError, OSError, SyntaxError, TypeError,
+            ValueError) as error:
+        fail(error)
+
+
+def fail(error: BaseException) -> None:
+    """Prints one `error:` line and ends with status 2."""
+    print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def prepare_jax() -> None:
+    """Keeps compiled programs on disk between runs."""
+    import jax
+    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path.home() / '.cache' / 'neurostim' / 'jax'
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
+def main(_) -> None:
+    """Runs the phases asked for."""
+    try:
+        from neurostim import config as configs
+        from neurostim import pipeline
+        phases = pipeline.PHASES if _PHASE.value == ['all'] else _PHASE.value
+        for phase in phases:
+            if phase not in pipeline.PHASES:
+                raise UserError(f"unknown phase {phase!r}: choose 'all' or a comma list of {', '.join(pipeline.PHASES)}")
+        configs.check(_CONFIG.value)
+        prepare_jax()
+        pipeline.run(_CONFIG.value, _WORKDIR.value, phases)
+    except UserError as error:
+        fail(error)
+    except OSError as error:
+        fail(f'{error}: check that --workdir={_WORKDIR.value} can be written to and has space')
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,73 @@
+"""An experiment's config: every field with its default, and from a config to the dataclasses that the library takes.
+
+The library knows dataclasses only; `ml_collections` stays here and in `experiments/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import ml_collections
+
+from neurostim import models, students
+from neurostim.data import SOURCES
+from neurostim.errors import UserError, choose
+from neurostim.excitation.produce import Settings, from_manifest
+from neurostim.training import TrainingOptions
+
+STUDENTS = ('cnn', 'resnet', 'gru', 'lstm', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
+            'naive_bayes')
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """All fields; a config file changes what differs. Types are locked: a value must have its default's type."""
+    settings = dataclasses.asdict(Settings())
+    return ml_collections.ConfigDict({
+        'seed': 0,
+        'study': {'name': 'breathing', 'path': ''},
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions())},
+        'excite': settings,
+        'students': STUDENTS,
+        'student_steps': 1500,
+        'evaluate': {'seeds': 3, 'interval_draws': 2000},
+    })
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses unknown names and values out of range before any work is done.
+
+    Raises:
+      UserError: naming the field, its value and the choices.
+    """
+    choose(config.study.name, SOURCES, 'study.name')
+    if not config.teacher.models:
+        raise UserError('teacher.models is empty: name at least one model')
+    for name in config.teacher.models:
+        choose(name, models.NAMES, 'model in teacher.models')
+    for name in config.students:
+        choose(name, students.NAMES, 'student in students')
+    if len(set(config.students)) < len(config.students):
+        raise UserError(f'students names one twice: {", ".join(config.students)}')
+    for name, value in (('evaluate.seeds', config.evaluate.seeds), ('student_steps', config.student_steps),
+                        ('teacher.training.steps', config.teacher.training.steps),
+                        ('teacher.training.batch', config.teacher.training.batch),
+                        ('evaluate.interval_draws', config.evaluate.interval_draws)):
+        if value < 1:
+            raise UserError(f'{name} is {value}: give at least 1')
+    if config.seed < 0:
+        raise UserError(f'seed is {config.seed}: give 0 or more')
+
+
+def study_options(config) -> dict:
+    """What the study's loader is asked for beyond name, path and seed."""
+    return {name: value for name, value in config.study.items() if name not in ('name', 'path')}
+
+
+def training_options(config) -> TrainingOptions:
+    """How the teacher is trained."""
+    return TrainingOptions(**config.teacher.training.to_dict())
+
+
+def excite_settings(config) -> Settings:
+    """How stimuli are made."""
+    return from_manifest({'excite': config.excite.to_dict()})

@@ -1,0 +1,1 @@
+"""What stimuli are worth, and whom they betray."""

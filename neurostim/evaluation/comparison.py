@@ -1,0 +1,201 @@
+"""Trains every student on real windows, on stimuli and on the unexcited control, and compares them on the same real test windows."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+import os
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from neurostim import models, students, training
+from neurostim.evaluation import utility
+from neurostim.study import Study
+from neurostim.teacher import Teacher, validation_split
+
+SOURCES = ('real', 'stimuli', 'control')
+HELD_SHARE = 0.1  # of stimuli, to stop networks early: a third party has no real window for that
+
+
+class Source(NamedTuple):
+    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] for early stopping."""
+
+    x: np.ndarray
+    targets: np.ndarray
+    held: np.ndarray
+
+
+class Task(NamedTuple):
+    """One student to be trained: on which source, with which seed."""
+
+    student: str
+    source: str
+    seed: int
+
+
+def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Source:
+    """A source of labelled stimuli; a tenth, drawn at random, stops networks early."""
+    return Source(x, probabilities, np.random.default_rng(seed).random(len(x)) < HELD_SHARE)
+
+
+def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
+    """The real training windows twice: 'real' with true labels, 'real_soft' with the teacher's beliefs.
+
+    `real_check` and `real_soft_check` leave out the held windows: a classical algorithm, which otherwise learns from all, is validated
+    there.
+    """
+    train = study.part(test=False)
+    x = teacher.scaling.forward(train.x)
+    held = validation_split(train, seed=0)
+    truth = np.eye(len(study.classes), dtype=np.float32)[train.y]
+    sources = {'real': Source(x, truth, held), 'real_soft': Source(x, teacher.predict_scaled(x), held)}
+    checks = {f'{name}_check': Source(*(column[~held] for column in source)) for name, source in sources.items()}
+    return sources | checks
+
+
+class Cache:
+    """Predictions on disk, so that a killed evaluation goes on where it stopped; None as a folder keeps nothing.
+
+    Args:
+      folder: created when needed.
+      digest: of everything that predictions depend on; others' are never returned.
+    """
+
+    def __init__(self, folder: pathlib.Path | None, digest: str):
+        self._folder = None if folder is None else folder / digest[:16]
+
+    def get(self, task: Task) -> np.ndarray | None:
+        """The probabilities of a finished task."""
+        path = self._path(task)
+        if path is None or not path.exists():
+            return None
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError):
+            return None
+
+    def put(self, task: Task, probabilities: np.ndarray) -> None:
+        """Keeps a finished task's probabilities, whole or not at all."""
+        path = self._path(task)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
+        temporary = path.with_suffix('.tmp')
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+
+    def _path(self, task):
+        return None if self._folder is None else self._folder / f'{task.student}-{task.source}-{task.seed}.npy'
+
+
+def digest(*parts) -> str:
+    """SHA-256 of arrays and texts."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    return state.hexdigest()
+
+
+def _tasks(name: str, seeds: int, sources) -> list[Task]:
+    seeds = 1 if students.is_deterministic(name) else seeds
+    return [Task(name, source, seed) for source in sources for seed in range(seeds)]
+
+
+def count_tasks(names: tuple[str, ...], seeds: int) -> int:
+    """How many students :func:`train_all` trains; a network's real twin is chosen among students that count already."""
+    return sum(len(_tasks(name, seeds, SOURCES)) + (1 if name in models.NAMES else 2) for name in names)
+
+
+def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], test_x: np.ndarray, validation: tuple[np.ndarray, np.ndarray],
+              cache: Cache, steps: int, progress: Callable[[int], None] = lambda done: None) -> dict[Task, np.ndarray]:
+    """Trains all students and predicts the test windows.
+
+    The real twin learns from true or from the teacher's labels, whichever validates better (kappa against true labels on
+    `validation`, with the first seed): the comparison must not be won against a weak twin.
+
+    Args:
+      sources: those of :func:`real_sources`, 'stimuli' and 'control'.
+      test_x: scaled test windows.
+      validation: (scaled x, true y) of the held-out training windows.
+      steps: most optimiser steps of a network.
+      progress: called with how many are trained, of :func:`count_tasks`.
+
+    Returns:
+      {Task(student, 'real' | 'stimuli' | 'control', seed): probabilities [test windows, classes]}.
+    """
+    networks = training.TrainingOptions(steps=steps)
+    capacity = training.capacities([source for name, source in sources.items() if not name.endswith('_check')])
+    classes = sources['real'].targets.shape[1]
+    chosen = {}
+
+    def train(task: Task) -> np.ndarray:
+        kept = cache.get(task)
+        if kept is not None:
+            return kept
+        source = sources[task.source]
+        student = students.fit(task.student, *source[:2], task.seed, source.held, networks, capacity)
+        both = student.predict(np.concatenate([test_x, validation[0]]))  # the validation windows' predictions choose the twin
+        cache.put(task, both)
+        return both
+
+    def check(name, source):  # a network has not learnt from the held windows; a classical algorithm has
+        return Task(name, source if name in models.NAMES else f'{source}_check', 0)
+
+    first = [check(name, source) for name in names for source in ('real', 'real_soft')]
+    results: dict[Task, np.ndarray] = {}
+
+    def run(tasks):
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            futures = {pool.submit(train, task): task for task in tasks}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    results[futures[future]] = future.result()
+                    progress(len(results))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    run(first)
+    n = len(test_x)
+    for name in names:
+        def validated(source, name=name):
+            predicted = results[check(name, source)][n:].argmax(1)
+            return utility.kappa(utility.confusion(validation[1], predicted, classes).astype(float))
+        chosen[name] = max(('real', 'real_soft'), key=validated)
+    run([task for name in names for task in _tasks(name, seeds, (chosen[name], 'stimuli', 'control')) if task not in results])
+    named = {}
+    for name in names:
+        for source in SOURCES:
+            origin = chosen[name] if source == 'real' else source
+            for seed in range(seeds):
+                trained_seed = 0 if students.is_deterministic(name) else seed
+                named[Task(name, source, seed)] = results[Task(name, origin, trained_seed)][:n]
+    return named
+
+
+def compare(names: tuple[str, ...], seeds: int, predictions: dict[Task, np.ndarray], test: Study,
+            draws: int = 2000) -> tuple[list[dict], dict]:
+    """The contract's rows, one a student, and the confusion matrices summed over seeds.
+
+    Besides the contract's figures a row has the standard deviation of kappa over seeds (`kappa_sd`) and the secondary metrics.
+    """
+    classes = len(test.classes)
+    rows, matrices = [], {}
+    for name in names:
+        row = {'name': name, 'seeds': seeds}
+        for source in SOURCES:
+            scores = [utility.score(test.y, predictions[Task(name, source, seed)]) for seed in range(seeds)]
+            row[source] = {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
+            row[source]['kappa_sd'] = float(np.std([s['kappa'] for s in scores]))
+        called = {source: np.stack([predictions[Task(name, source, seed)].argmax(1) for seed in range(seeds)]) for source in SOURCES}
+        row['kappa_gap'], row['kappa_gap_ci95'] = utility.gap_interval(
+            test.y, test.group, called['real'], called['stimuli'], classes, draws)
+        matrices[name] = {source: sum(utility.confusion(test.y, c, classes) for c in called[source]) for source in SOURCES}
+        rows.append(row)
+    return rows, matrices

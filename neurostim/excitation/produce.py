@@ -1,0 +1,190 @@
+"""Stimuli by the thousand: from settings to arrays in memory or shards on disk."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+
+from neurostim.errors import UserError, choose
+from neurostim.excitation import engine, sharding, targets
+from neurostim.excitation import parameterisation as parameterisations
+from neurostim.excitation.objective import Weights
+from neurostim.excitation.store import Stimuli, Store
+from neurostim.progress import MetricsWriter, Progress
+from neurostim.teacher import Teacher
+
+EXCITED, CONTROL = 0, 1  # uses of the seed
+CACHE_NUMBERS = 30_000  # numbers in a batch of stimuli on CPU: with their activations they fit a core's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetSettings:
+    """What to excite towards; see :func:`neurostim.excitation.targets.make_sampler`.
+
+    Attributes:
+      name: the sampler.
+      classes: 'uniform' draws all classes alike, 'natural' as often as they are in the training windows.
+    """
+
+    name: str = 'beta'
+    classes: str = 'uniform'
+    low: float = 0.75
+    high: float = 0.9999
+    a: float = 4.0
+    b: float = 1.0
+    concentration: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How stimuli are made.
+
+    Attributes:
+      method: a parameterisation, or 'auto': what suits the kind of study.
+      count: stimuli in all.
+      steps, learning_rate, accept, chain, attempts, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
+        learning rate 0 take the method's own.
+      batch: stimuli a device and call; 0 chooses a size that fits the cache.
+      lanes: with acceptance, stimuli worked on at once; 0 chooses.
+      target: what to excite towards.
+    """
+
+    method: str = 'auto'
+    count: int = 10_000
+    steps: int = -1
+    learning_rate: float = 0.0
+    accept: bool = False
+    chain: int = 1
+    attempts: int = 20
+    batch: int = 0
+    lanes: int = 0
+    target: TargetSettings = TargetSettings()
+    weights: Weights = Weights(tether=0.3)
+
+
+DEFAULT_STEPS = {'direct': 100, 'generator': 50}
+DEFAULT_RATE = {'generator': 1e-3}
+
+
+def resolve(settings: Settings, teacher: Teacher) -> Settings:
+    """Fills in what was left to choose; the result says exactly what is run.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    for name in ('count', 'attempts', 'chain'):
+        if getattr(settings, name) < 1:
+            raise UserError(f'excite.{name} is {getattr(settings, name)}: give at least 1')
+    choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
+    method = settings.method
+    if method == 'auto':
+        method = 'modulated' if 'modulated/log_mean' in teacher.population else 'mixture'
+    parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
+    numbers = math.prod(teacher.shape)
+    lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))
+    batch = settings.batch or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
+    if settings.accept:
+        batch = math.ceil(batch / settings.chain) * settings.chain
+    return dataclasses.replace(
+        settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
+        steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
+        learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
+        weights=dataclasses.replace(settings.weights, tether=0.0) if method == 'generator' else settings.weights)
+
+
+def from_manifest(manifest: dict) -> Settings:
+    """The resolved settings that a store's manifest holds."""
+    given = manifest['excite']
+    return Settings(**{**given, 'target': TargetSettings(**given['target']), 'weights': Weights(**given['weights'])})
+
+
+def unexcited(settings: Settings) -> Settings:
+    """The honest control: the same starting points, labelled by the teacher, without a step."""
+    return dataclasses.replace(settings, steps=0, accept=False, lanes=settings.lanes)
+
+
+def make_call(teacher: Teacher, settings: Settings):
+    """Compiles resolved settings; returns (call, stimuli a call), as :func:`neurostim.excitation.sharding.over_devices`."""
+    classes = len(teacher.classes)
+    share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
+    given = dataclasses.asdict(settings.target)
+    given.pop('classes')
+    similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
+    sampler = targets.make_sampler(class_share=share, similarity=similarity, **given)
+    options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts, settings.weights)
+    count = settings.batch if settings.accept else settings.lanes
+    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
+    return sharding.over_devices(excite, count)
+
+
+def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
+    """Yields (first, NumPy Excited) for each first index; the next batches compute while one is fetched."""
+    waiting = collections.deque()
+    for first in itertools.chain(firsts, [None] * ahead):
+        if first is not None:
+            waiting.append((first, call(key, first, teacher.params, teacher.population)))
+        if len(waiting) >= ahead or (first is None and waiting):
+            index, batch = waiting.popleft()
+            yield index, jax.tree.map(np.asarray, batch)
+
+
+def generate(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXCITED) -> Stimuli:
+    """Makes all stimuli in memory, in the study's units.
+
+    Args:
+      settings: resolved here.
+      use: `EXCITED`, or `CONTROL` for draws that share nothing with the stimuli of the same seed.
+    """
+    settings = resolve(settings, teacher)
+    call, total = make_call(teacher, settings)
+    key = jax.random.fold_in(jax.random.key(seed), use)
+    parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, total))]
+    x, probabilities = (np.concatenate([getattr(p, name) for p in parts])[: settings.count] for name in ('x', 'probabilities'))
+    return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1))
+
+
+def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: int = 0, writer: MetricsWriter | None = None) -> dict:
+    """Makes all stimuli and writes them as shards; what an earlier, interrupted run has finished is verified and kept.
+
+    Args:
+      settings: resolved (:func:`resolve`).
+      manifest: what the stimuli depend on, beyond settings and seed.
+
+    Returns:
+      what :meth:`Store.finish` returns; totals hold accepted, attempts, steps and seconds (compilation apart).
+    """
+    call, total = make_call(teacher, settings)
+    shard_size = math.ceil(max(4096, 8 * settings.batch) / settings.batch) * settings.batch  # whatever the number of devices
+    key = jax.random.fold_in(jax.random.key(seed), EXCITED)
+    manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
+                'versions': {'jax': jax.__version__}, 'platform': jax.default_backend()}
+    with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), sharding.process()) as store:
+        missing = store.missing()
+        if missing:
+            jax.block_until_ready(call(key, 0, teacher.params, teacher.population))  # compile before the clock starts
+        done = settings.count - sum(
+            stop - start for start, stop in map(store.bounds, missing))
+        with Progress(settings.count, 'stimuli', 'excite', writer, done=done) as progress:
+            firsts = (first for shard in missing for first in range(*store.bounds(shard), total))
+            batches = stream(call, key, teacher, firsts)
+            for shard in missing:
+                started = time.perf_counter()
+                start, stop = store.bounds(shard)
+                parts = []
+                for _, batch in itertools.islice(batches, math.ceil((stop - start) / total)):
+                    parts.append(batch)
+                    produced = min(stop - start, len(parts) * total)
+                    progress.update(done + produced, accepted=float(batch.accepted.sum() / batch.attempts.sum()))
+                whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
+                store.write(shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
+                    'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
+                    'seconds': time.perf_counter() - started})
+                done += stop - start
+        return store.finish()

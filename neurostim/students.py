@@ -1,0 +1,145 @@
+"""Students: zoo networks and scikit-learn's algorithms behind one ``fit`` and one ``predict``.
+
+A student sees scaled windows and, for each, a distribution over the classes: a one-hot row for a true label, a teacher's softmax for a
+stimulus. Where an algorithm cannot take distributions, it gets each window once for every class that the distribution names,
+weighted by its share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from neurostim import models, training
+from neurostim.errors import choose
+
+LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
+KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """A trained student.
+
+    Attributes:
+      name: one of `NAMES`.
+      predict: scaled windows [n, *shape] -> probabilities [n, classes].
+    """
+
+    name: str
+    predict: Callable[[np.ndarray], np.ndarray]
+
+
+def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarray,
+        options: training.TrainingOptions | None = None, capacity: tuple[int, int] | None = None) -> Student:
+    """Trains one student.
+
+    Args:
+      name: one of `NAMES`.
+      x: float32 [n, *shape], scaled.
+      targets: float32 [n, classes], distributions.
+      seed: of initial weights, minibatches, trees.
+      held: bool [n], windows that a network uses to stop early. Classical algorithms, which do not need them, train on all.
+      options: of a network's training.
+      capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
+    """
+    choose(name, NAMES, 'student')
+    if name in models.NAMES:
+        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=1500), capacity or (None, None))
+    return _fit_classical(name, x, targets, seed)
+
+
+def is_deterministic(name: str) -> bool:
+    """Whether all seeds give the same student, so that one is enough."""
+    return name in ('knn', 'naive_bayes', 'logistic_regression')
+
+
+def _fit_network(name, x, targets, seed, held, options, capacity):
+    classes = targets.shape[1]
+    spec = (name, x.shape[1:], classes, ())
+    key = jax.random.fold_in(jax.random.key(seed), NAMES.index(name))
+    data, validation = (training.examples(x[mask], targets[mask], classes, rows)
+                        for mask, rows in zip((~held, held), capacity, strict=True))
+    params, _ = training.fit(spec, options, key, data, validation)
+    predict = training.cached_predictor(spec)
+    return Student(name, lambda windows: predict(params, windows))
+
+
+def _random_forest(seed):
+    from sklearn.ensemble import RandomForestClassifier
+    return RandomForestClassifier(200, min_samples_leaf=2, n_jobs=2, random_state=seed)
+
+
+def _gradient_boosting(seed):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    return HistGradientBoostingClassifier(max_iter=150, learning_rate=0.1, random_state=seed)
+
+
+def _logistic_regression(seed):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    del seed
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+
+
+def _naive_bayes(seed):
+    from sklearn.naive_bayes import GaussianNB
+    del seed
+    return GaussianNB(var_smoothing=1e-3)
+
+
+def _svm(seed):
+    from sklearn.svm import SVC
+    return SVC(C=2.0, random_state=seed)
+
+
+def _knn(seed):
+    from sklearn.neighbors import KNeighborsRegressor
+    del seed
+    return KNeighborsRegressor(15)
+
+
+CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logistic_regression': _logistic_regression,
+             'gradient_boosting': _gradient_boosting, 'naive_bayes': _naive_bayes}
+NAMES = (*models.NAMES, *CLASSICAL)
+
+
+def _fit_classical(name, x, targets, seed):
+    flat, classes = x.reshape(len(x), -1), targets.shape[1]
+    model = CLASSICAL[name](seed)
+    if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
+        model.fit(flat, targets)
+        return Student(name, lambda windows: model.predict(windows.reshape(len(windows), -1)).reshape(len(windows), classes))
+    if name == 'svm':
+        if len(flat) > KERNEL_ROWS:
+            rows = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
+            flat, targets = flat[rows], targets[rows]
+        rows, labels, weights = np.arange(len(flat)), targets.argmax(1), targets.max(1)
+    else:
+        rows, labels = np.nonzero(targets >= LEAST_SHARE)
+        weights = targets[rows, labels]
+    if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
+        only = np.eye(classes, dtype=np.float32)[labels[0]]
+        return Student(name, lambda windows: np.tile(only, (len(windows), 1)))
+    if hasattr(model, 'steps'):
+        model.fit(flat[rows], labels, **{f'{model.steps[-1][0]}__sample_weight': weights})
+    else:
+        model.fit(flat[rows], labels, sample_weight=weights)
+
+    def predict(windows):
+        windows = windows.reshape(len(windows), -1)
+        out = np.zeros((len(windows), classes), np.float32)
+        if name == 'svm':  # ranks by the decision value: a calibrated probability would cost five more fits
+            decision = model.decision_function(windows)
+            decision = np.stack([-decision, decision], 1) / 2 if decision.ndim == 1 else decision
+            scores = np.exp(decision - decision.max(1, keepdims=True))
+            out[:, model.classes_] = scores / scores.sum(1, keepdims=True)
+        else:
+            out[:, model.classes_] = model.predict_proba(windows)
+        return out
+
+    return Student(name, predict)

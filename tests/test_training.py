@@ -1,0 +1,192 @@
+"""The training loop: it learns, keeps the best, and nothing that should not matter does."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from neurostim import models, training
+from neurostim.training import Examples, TrainingOptions
+
+QUICK_COMPILE = True
+SPEC = ('mlp', (4,), 3, (('width', 16),))
+MODEL = models.create('mlp', (4,), 3, width=16)
+OPTIONS = TrainingOptions(steps=160, batch=32, learning_rate=2e-2, validations=8, patience=3)
+
+
+def blobs(n, seed, spread=0.5):
+    """Three classes around three corners, and a fourth number that tells nothing."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    return (np.eye(4)[y] * 3 + spread * rng.normal(size=(n, 4))).astype(np.float32), y
+
+
+def fit(data, validation, seed=0, options=OPTIONS, capacity=256):
+    data = data if isinstance(data, Examples) else training.examples(*data, 3, capacity)
+    validation = validation if isinstance(validation, Examples) else training.examples(*validation, 3, 128)
+    params, history = training.fit(SPEC, options, jax.random.key(seed), data, validation)
+    return jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, history)
+
+
+predict = training.predictor(MODEL)
+
+
+def log_loss(params, x, y, weight=1.0):
+    return -(np.log(predict(params, x))[np.arange(len(y)), y] * weight).mean()
+
+
+@pytest.fixture(scope='module')
+def learnt():
+    return fit(blobs(200, 0), blobs(100, 1))
+
+
+def equal(a, b):
+    return all(np.array_equal(u, v, equal_nan=True) for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_a_separable_problem_is_learnt(learnt):
+    params, history = learnt
+    x, y = blobs(300, 2)
+    assert (predict(params, x).argmax(1) == y).mean() > 0.98
+    done = np.isfinite(history.step)
+    assert done.sum() >= 2 and history.train_loss[done][-1] < 0.3 * history.train_loss[0]
+    assert history.validation_loss[done].min() < 0.3
+    np.testing.assert_array_equal(history.step[done], 20 * (1 + np.arange(done.sum())))
+
+
+def test_same_seed_same_result_and_another_seed_another(learnt):
+    assert equal(learnt, fit(blobs(200, 0), blobs(100, 1)))
+    assert not equal(learnt, fit(blobs(200, 0), blobs(100, 1), seed=1))
+
+
+def test_padding_never_matters(learnt):
+    data, validation = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
+
+    def poisoned(given):
+        padding = np.arange(len(given.x)) >= given.n
+        assert padding.any()
+        return Examples(jnp.where(padding[:, None], 1e18, given.x), jnp.where(padding[:, None], -1e18, given.targets), given.n)
+
+    assert equal(learnt, fit(poisoned(data), poisoned(validation)))
+
+
+def test_lengths_and_seeds_share_one_compilation(learnt):
+    compiled = training._compiled(SPEC, OPTIONS)
+    before = compiled._cache_size()
+    for n, seed in ((129, 3), (256, 4)):
+        fit(blobs(n, 0), blobs(n // 2, 1), seed)
+    assert compiled._cache_size() == before >= 1
+
+
+def test_every_row_that_counts_is_used():
+    """One class lies wholly in the last rows: it is learnt if they count, and unknown if they do not."""
+    x, y = blobs(200, 0)
+    order = np.argsort(y, kind='stable')
+    data = training.examples(x[order], y[order], 3, 256)
+    test_x, test_y = blobs(200, 3)
+    for n, known in ((200, True), (int((y < 2).sum()), False)):
+        params, _ = fit(data._replace(n=jnp.int32(n)), blobs(100, 1))
+        found = (predict(params, test_x).argmax(1) == 2)[test_y == 2].mean()
+        assert found > 0.95 if known else found < 0.05
+
+
+def test_the_parameters_with_least_validation_loss_are_kept(learnt):
+    """Also where later ones are worse: half of the validation labels are wrong, so that confidence is punished."""
+    x, y = blobs(100, 1)
+    wrong = np.where(np.arange(100) % 2, y, (y + 1) % 3)
+    for labels, (params, history) in ((y, learnt), (wrong, fit(blobs(200, 0), (x, wrong)))):
+        weight = np.full(3, 1.0)[labels]
+        done = np.isfinite(history.step)
+        assert log_loss(params, x, labels, weight) == pytest.approx(np.nanmin(history.validation_loss), rel=1e-3)
+        if labels is wrong:
+            best = np.nanargmin(history.validation_loss)
+            assert done.sum() < OPTIONS.validations  # stopped early,
+            assert done.sum() == best + 1 + OPTIONS.patience  # not before its patience was at an end
+        assert not done[done.sum():].any() and np.isnan(history.validation_loss[done.sum():]).all()
+
+
+@pytest.mark.parametrize('balance', [0.0, 0.5, 1.0])
+def test_balance_sets_the_prior_that_is_learnt(balance):
+    """Where the input tells nothing, beliefs become the class shares to the power of 1 - balance."""
+    share = np.array([0.6, 0.3, 0.1])
+    y = np.repeat([0, 1, 2], (share * 200).astype(int))
+    x = np.ones((200, 4), np.float32)
+    options = dataclasses.replace(OPTIONS, balance=balance, patience=8, steps=320)
+    params, _ = fit((x, y), (x, y), options=options)
+    expected = share ** (1 - balance) / (share ** (1 - balance)).sum()
+    np.testing.assert_allclose(predict(params, x[:1])[0], expected, atol=0.03)
+
+
+def test_soft_targets_are_learnt_as_they_are():
+    rng = np.random.default_rng(0)
+    beliefs = rng.dirichlet(np.ones(3), 2)
+    kind = rng.integers(0, 2, 200)
+    x = np.eye(4, dtype=np.float32)[kind]
+    params, _ = fit((x, beliefs[kind]), (x[:100], beliefs[kind][:100]))
+    np.testing.assert_allclose(predict(params, np.eye(4, dtype=np.float32)[:2]), beliefs, atol=0.04)
+
+
+def test_hard_labels_equal_one_hot_beliefs(learnt):
+    (x, y), (vx, vy) = blobs(200, 0), blobs(100, 1)
+    assert equal(learnt, fit((x, np.eye(3)[y]), (vx, np.eye(3)[vy])))
+
+
+def test_vmap_over_seeds_and_data_equals_a_loop():
+    options = dataclasses.replace(OPTIONS, steps=20, validations=4)
+    sets = [(training.examples(*blobs(n, seed), 3, 128), training.examples(*blobs(40, seed + 10), 3, 64)) for n, seed in ((90, 0), (120, 1))]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
+    keys = jax.random.split(jax.random.key(0), 2)
+    train = training.make_train(MODEL, options)
+    params, history = jax.jit(jax.vmap(train))(keys, *stacked)
+    for i, (data, validation) in enumerate(sets):
+        one = jax.tree.map(np.asarray, training.fit(SPEC, options, keys[i], data, validation))
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=1e-4), (params, history), one)
+
+
+def test_no_more_steps_than_asked():
+    _, history = fit(blobs(200, 0), blobs(100, 1), options=TrainingOptions(steps=3, batch=8, validations=8))
+    assert np.nanmax(history.step) == 3
+
+
+# Parts.
+
+def test_cross_entropy():
+    rng = np.random.default_rng(0)
+    logits, targets = 5 * rng.normal(size=(2, 6, 3)), rng.dirichlet(np.ones(3), (2, 6))
+    expected = -(targets * special.log_softmax(logits, -1)).sum(-1)
+    np.testing.assert_allclose(training.cross_entropy(logits, targets), expected, rtol=1e-5)
+
+
+def test_examples_pad_little_and_share_shapes():
+    shapes = set()
+    for n in range(1, 300):
+        given = training.examples(np.ones((n, 2)), np.zeros(n, int), 2)
+        assert n <= len(given.x) == len(given.targets) <= max(2, 1.5 * n) and given.n == n
+        shapes.add(len(given.x))
+    assert len(shapes) <= 17
+    x, y = blobs(5, 0)
+    given = training.examples(x, y, 3, 7)
+    np.testing.assert_array_equal(given.x[:5], x)
+    np.testing.assert_array_equal(given.targets[:5], np.eye(3)[y])
+    assert given.x.shape == (7, 4) and not given.targets[5:].any()
+
+
+@pytest.mark.parametrize('n', [1, 7, 8, 9, 16, 21])
+def test_predictor_equals_apply_for_any_length(learnt, n):
+    params, _ = learnt
+    x, _ = blobs(n, 4)
+    ours = predict(params, x, rows=8)
+    assert ours.shape == (n, 3)
+    np.testing.assert_allclose(ours, jax.nn.softmax(MODEL.apply(params, x)[0]), rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_of_rows_equal_the_whole():
+    def scale(x):
+        return x[:, :2] * 3
+
+    for n in (3, 4, 5, 11, 12):
+        x = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+        np.testing.assert_array_equal(training._in_blocks(scale, jnp.asarray(x), block=4), x[:, :2] * np.float32(3))
