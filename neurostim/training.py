@@ -103,7 +103,8 @@ def make_train(model: Model, options: TrainingOptions):
 
     The parameters returned are the averaged ones with the least validation cross-entropy.
     """
-    every = max(1, options.steps // options.validations)
+    validations = min(options.validations, options.steps)
+    every = max(1, options.steps // validations)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=options.weight_decay))
@@ -144,7 +145,7 @@ def make_train(model: Model, options: TrainingOptions):
 
         def more(state):
             i, *_, since = state
-            return (i < options.validations) & (since < options.patience)
+            return (i < validations) & (since < options.patience)
 
         def advance(state):
             i, inner, best, best_loss, history, since = state
@@ -158,7 +159,7 @@ def make_train(model: Model, options: TrainingOptions):
             return i + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + 1)
 
         params = model.init(init_key)
-        empty = History(*(jnp.full(options.validations, jnp.nan) for _ in History._fields))
+        empty = History(*(jnp.full(validations, jnp.nan) for _ in History._fields))
         start = (0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
         _, _, best, _, history, _ = jax.lax.while_loop(more, advance, start)
         return best, history

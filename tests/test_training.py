@@ -34,8 +34,8 @@ def fit(data, validation, seed=0, options=OPTIONS, capacity=256):
 predict = training.predictor(MODEL)
 
 
-def log_loss(params, x, y, weight=1.0):
-    return -(np.log(predict(params, x))[np.arange(len(y)), y] * weight).mean()
+def log_loss(params, x, y):
+    return -np.log(predict(params, x))[np.arange(len(y)), y].mean()
 
 
 @pytest.fixture(scope='module')
@@ -98,24 +98,23 @@ def test_the_parameters_with_least_validation_loss_are_kept(learnt):
     x, y = blobs(100, 1)
     wrong = np.where(np.arange(100) % 2, y, (y + 1) % 3)
     for labels, (params, history) in ((y, learnt), (wrong, fit(blobs(200, 0), (x, wrong)))):
-        weight = np.full(3, 1.0)[labels]
         done = np.isfinite(history.step)
-        assert log_loss(params, x, labels, weight) == pytest.approx(np.nanmin(history.validation_loss), rel=1e-3)
+        assert log_loss(params, x, labels) == pytest.approx(np.nanmin(history.validation_loss), rel=1e-3)
         if labels is wrong:
             best = np.nanargmin(history.validation_loss)
             assert done.sum() < OPTIONS.validations  # stopped early,
             assert done.sum() == best + 1 + OPTIONS.patience  # not before its patience was at an end
-        assert not done[done.sum():].any() and np.isnan(history.validation_loss[done.sum():]).all()
+        assert not done[done.sum():].any() and np.isfinite(history.validation_loss[done]).all()
 
 
-@pytest.mark.parametrize('balance', [0.0, 0.5, 1.0])
+@pytest.mark.parametrize('balance', [0.5, 1.0])
 def test_balance_sets_the_prior_that_is_learnt(balance):
     """Where the input tells nothing, beliefs become the class shares to the power of 1 - balance."""
     share = np.array([0.6, 0.3, 0.1])
     y = np.repeat([0, 1, 2], (share * 200).astype(int))
     x = np.ones((200, 4), np.float32)
     options = dataclasses.replace(OPTIONS, balance=balance, patience=8, steps=320)
-    params, _ = fit((x, y), (x, y), options=options)
+    params, _ = fit((x, y), (x[::2], y[::2]), options=options)
     expected = share ** (1 - balance) / (share ** (1 - balance)).sum()
     np.testing.assert_allclose(predict(params, x[:1])[0], expected, atol=0.03)
 
@@ -136,7 +135,7 @@ def test_hard_labels_equal_one_hot_beliefs(learnt):
 
 def test_vmap_over_seeds_and_data_equals_a_loop():
     options = dataclasses.replace(OPTIONS, steps=20, validations=4)
-    sets = [(training.examples(*blobs(n, seed), 3, 128), training.examples(*blobs(40, seed + 10), 3, 64)) for n, seed in ((90, 0), (120, 1))]
+    sets = [(training.examples(*blobs(n, n), 3, 128), training.examples(*blobs(40, n + 1), 3, 64)) for n in (90, 120)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
     keys = jax.random.split(jax.random.key(0), 2)
     train = training.make_train(MODEL, options)
