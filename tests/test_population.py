@@ -1,0 +1,207 @@
+"""What a population's statistics hold, seen through draws from them; and what they must not hold."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy import signal
+
+from neurostim.excitation import parameterisation, population
+from neurostim.excitation.targets import Target
+
+QUICK_COMPILE = True
+KEY = jax.random.key(0)
+
+
+def draws(method, shape, statistics, label, count=3000):
+    """[count, *shape] unexcited stimuli of a class."""
+    p = parameterisation.make(method, shape, statistics)
+    target = Target(np.zeros(2, np.float32), np.int32(label), np.float32(2))
+
+    @jax.jit
+    def make(statistics, target, keys):
+        return jax.vmap(lambda key: p.decode(statistics, *p.start(statistics, key, target)))(keys)
+
+    return np.asarray(make(statistics, target, jax.random.split(KEY, count)))
+
+
+def fit(x, y=None, kind='features'):
+    return population.fit_population(x.astype(np.float32), kind, np.zeros(len(x), int) if y is None else y, 2)
+
+
+def correlated(n, seed=0, d=6):
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(d, d)) * np.array([3, 2, 1, 0.5, 0.3, 0.1])[:, None]
+    return rng.normal(size=(n, d)) @ mix + rng.normal(size=d) * 2
+
+
+def assert_moments(found, wanted, sigmas=5):
+    """Same mean and covariance, to the precision that so many draws have."""
+    n, covariance = len(found), np.cov(wanted.T)
+    spread = np.sqrt(np.diag(covariance))
+    assert (np.abs(found.mean(0) - wanted.mean(0)) < sigmas * spread / np.sqrt(n)).all()
+    assert (np.abs(np.cov(found.T) - covariance) < sigmas * np.outer(spread, spread) * np.sqrt(2 / n)).all()
+
+
+def test_gaussian_draws_have_the_populations_mean_and_covariance():
+    x = correlated(1000)
+    assert_moments(draws('gaussian', (6,), fit(x), 0), x)
+
+
+def test_components_left_out_keep_their_variance(monkeypatch):
+    monkeypatch.setattr(population, 'RANK', 3)
+    x = correlated(1000)
+    statistics = fit(x)
+    assert statistics['gaussian/basis'].shape == (6, 3)
+    for method in ('gaussian', 'mixture'):
+        found = draws(method, (6,), statistics, 0)
+        np.testing.assert_allclose(found.var(0), x.var(0), rtol=0.12)
+        leading = np.linalg.eigh(np.cov(x.T))[1][:, -1]
+        assert np.var(found @ leading) == pytest.approx(np.var(x @ leading), rel=0.12)
+
+
+def test_mixture_draws_are_of_their_class():
+    x = np.concatenate([correlated(600), 3 * correlated(700, seed=1)[:, ::-1] + 5])
+    y = np.repeat([0, 1], [600, 700])
+    statistics = fit(x, y)
+    np.testing.assert_allclose(statistics['class_share'], [6 / 13, 7 / 13], rtol=1e-6)
+    for label in (0, 1):
+        assert_moments(draws('mixture', (6,), statistics, label), x[y == label], sigmas=6)
+
+
+def test_mixture_knows_a_class_of_two_kinds():
+    """Where a class is two clumps, a Gaussian lies between them and the mixture does not."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 3)) + 12 * (np.arange(800) % 2)[:, None]
+    statistics = fit(x)
+
+    def between(found):
+        return ((found.mean(1) > 3) & (found.mean(1) < 9)).mean()
+
+    assert between(draws('mixture', (3,), statistics, 0)) < 0.01 < 0.2 < between(draws('gaussian', (3,), statistics, 0))
+
+
+def rhythms(n=400, time=24, seed=0, strength=1.0):
+    """Two channels with one coloured noise, the second a quarter of a cycle late and half as strong; opposite offsets."""
+    rng = np.random.default_rng(seed)
+    colour = np.exp(-((np.arange(time // 2 + 1) - 5) ** 2) / 8)
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(size=(n, time))) * colour, time)
+    late = np.imag(signal.hilbert(noise))
+    offset = rng.normal(size=(n, 1, 1)) * [1, -2]
+    return np.reshape(strength, (-1, 1, 1)) * np.stack([noise, 0.5 * late], -1) + offset + 0.02 * rng.normal(size=(n, time, 2))
+
+
+@pytest.mark.parametrize('time', [24, 25])
+def test_spectral_draws_have_the_populations_amplitudes(time):
+    x = rhythms(time=time)
+    found = draws('spectral', (time, 2), fit(x, kind='windows'), 0, 2000)
+    inner = slice(1, (time + 1) // 2)  # a real signal's last frequency has no phase to be free
+
+    def logs(windows):
+        amplitude = np.abs(np.fft.rfft(windows, axis=1))[:, inner]
+        return np.log(amplitude + 1e-3 * np.abs(np.fft.rfft(x, axis=1))[:, 1:].mean())
+
+    np.testing.assert_allclose(logs(found).mean(0), logs(x).mean(0), atol=0.15)
+    np.testing.assert_allclose(logs(found).std(0), logs(x).std(0), rtol=0.15)
+    assert_moments(found.mean(1), x.mean(1))
+
+
+def test_modulated_draws_have_their_classes_strength_and_the_channels_coupling():
+    rng = np.random.default_rng(1)
+    y = np.arange(400) % 2
+    x = rhythms(strength=np.where(y, 0.3, 2.0) * np.exp(0.3 * rng.normal(size=400)))
+    statistics = fit(x, y, 'windows')
+
+    def strength(windows):
+        return np.log(windows.std(1))  # [n, channels]
+
+    for label in (0, 1):
+        found = draws('modulated', (24, 2), statistics, label, 1000)
+        own = x[y == label]
+        np.testing.assert_allclose(np.median(strength(found), 0), np.median(strength(own), 0), atol=0.25)
+        assert np.corrcoef(strength(found).T)[0, 1] > 0.7  # strong in one is strong in the other
+        assert np.corrcoef(found.mean(1).T)[0, 1] < -0.9  # the offsets go against each other
+        spectrum = np.fft.rfft(found - found.mean(1, keepdims=True), axis=1)[:, 3:6]
+        lag = np.angle((spectrum[..., 1] * spectrum[..., 0].conj()).sum())
+        assert lag == pytest.approx(-np.pi / 2, abs=0.15)
+
+
+def test_modulated_draws_swell_where_the_windows_do():
+    rng = np.random.default_rng(2)
+    swell = np.linspace(-1.5, 1.5, 24) * np.where(rng.random(400) < 0.5, 1, 0.6)[:, None]
+    carrier = rhythms()[..., 0]
+    x = (carrier - carrier.mean(1, keepdims=True)) * np.exp(swell)
+    found = draws('modulated', (24, 1), fit(x[..., None], kind='windows'), 0, 1000)[..., 0]
+    found = found - found.mean(1, keepdims=True)
+    ratio = np.log(found[:, 12:].std(1) / found[:, :12].std(1))
+    expected = np.log(x[:, 12:].std(1) / x[:, :12].std(1))
+    assert np.median(ratio) == pytest.approx(np.median(expected), abs=0.35)
+
+
+def test_cosines_are_orthogonal():
+    for time in (16, 61):
+        basis = population.cosine_basis(time, population.envelope_terms(time))
+        np.testing.assert_allclose(basis @ basis.T / time, np.eye(len(basis)), atol=1e-12)
+
+
+@pytest.mark.parametrize('kind, shape', [('features', (5,)), ('windows', (20, 2)), ('windows', (9, 1)), ('images', (4, 4, 1))])
+def test_statistics_are_finite_and_suit_the_kind(kind, shape):
+    x = np.random.default_rng(0).normal(size=(60, *shape))
+    statistics = fit(x, np.arange(60) % 2, kind)
+    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in statistics.values())
+    assert any(name.startswith('modulated/') for name in statistics) == (shape == (20, 2))
+    low, high = statistics['bounds']
+    assert low <= np.float32(x.min()) and high >= np.float32(x.max()) and (kind != 'images' or high == np.float32(x.max()))
+
+
+def test_the_same_windows_give_the_same_statistics():
+    x, y = rhythms(100), np.arange(100) % 2
+    first, again = fit(x, y, 'windows'), fit(x, y, 'windows')
+    assert first.keys() == again.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+
+
+# No recording is in it.
+
+def vectors(statistics):
+    """Every vector that the arrays hold, along any axis, and the windows or descriptors that the centres stand for."""
+    for name, array in statistics.items():
+        for axis in range(array.ndim):
+            rows = np.moveaxis(array, axis, -1)
+            yield name, rows.reshape(-1, rows.shape[-1])
+        yield name, array.reshape(1, -1)
+        yield name, array.reshape(len(array), -1)
+    for prefix in ('mixture', 'modulated'):
+        if f'{prefix}/centre' in statistics:
+            centre, basis = statistics[f'{prefix}/centre'], statistics[f'{prefix}/basis']
+            yield f'{prefix} decoded', statistics[f'{prefix}/mean'] + centre @ basis[:, : centre.shape[1]].T
+
+
+@functools.cache
+def cases():
+    rng = np.random.default_rng(0)
+    plain, outlier, rare = (rhythms(170, time=20, seed=s) + 0.3 * rng.normal(size=(170, 20, 2)) for s in range(3))
+    outlier[7] = 40 * rng.normal(size=(20, 2))
+    outlier[11] = -40 * rng.normal(size=(20, 2))
+    even = np.arange(170) % 2
+    return {'plain': (plain, even), 'outliers': (outlier, even), 'a class of one window': (rare, (np.arange(170) == 5).astype(int)),
+            'a class of three windows': (rare, np.isin(np.arange(170), [5, 50, 99]).astype(int))}
+
+
+@pytest.mark.parametrize('case', ['plain', 'outliers', 'a class of one window', 'a class of three windows'])
+def test_no_vector_is_a_window(case):
+    """Neither as it is, nor shifted, scaled or turned upside down: no correlation comes near one."""
+    x, y = cases()[case]
+    statistics = fit(x, y, 'windows')
+    descriptors = population.describe(x)[0]
+    for given in (x.reshape(len(x), -1), descriptors, x[..., 0], x[..., 1]):
+        given = given - given.mean(1, keepdims=True)
+        given = given / np.linalg.norm(given, axis=1, keepdims=True)
+        for name, rows in vectors(statistics):
+            if rows.shape[1] == given.shape[1]:
+                rows = rows - rows.mean(1, keepdims=True)
+                rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+                closest = np.abs(rows @ given.T).max()
+                assert closest < 0.995, f'{name}: {closest}'
