@@ -14,16 +14,16 @@ QUICK_COMPILE = True
 KEY = jax.random.key(0)
 
 
-def draws(method, shape, statistics, label, count=3000):
+@functools.cache
+def compiled(method, shape):
+    p = parameterisation.NAMES[method](shape)
+    return jax.jit(jax.vmap(lambda statistics, target, key: p.decode(statistics, *p.start(statistics, key, target)), (None, None, 0)))
+
+
+def draws(method, shape, statistics, label, count=2500):
     """[count, *shape] unexcited stimuli of a class."""
-    p = parameterisation.make(method, shape, statistics)
     target = Target(np.zeros(2, np.float32), np.int32(label), np.float32(2))
-
-    @jax.jit
-    def make(statistics, target, keys):
-        return jax.vmap(lambda key: p.decode(statistics, *p.start(statistics, key, target)))(keys)
-
-    return np.asarray(make(statistics, target, jax.random.split(KEY, count)))
+    return np.asarray(compiled(method, shape)(statistics, target, jax.random.split(KEY, count)))
 
 
 def fit(x, y=None, kind='features'):
@@ -95,7 +95,7 @@ def rhythms(n=400, time=24, seed=0, strength=1.0):
 @pytest.mark.parametrize('time', [24, 25])
 def test_spectral_draws_have_the_populations_amplitudes(time):
     x = rhythms(time=time)
-    found = draws('spectral', (time, 2), fit(x, kind='windows'), 0, 2000)
+    found = draws('spectral', (time, 2), fit(x, kind='windows'), 0)
     inner = slice(1, (time + 1) // 2)  # a real signal's last frequency has no phase to be free
 
     def logs(windows):
@@ -117,7 +117,7 @@ def test_modulated_draws_have_their_classes_strength_and_the_channels_coupling()
         return np.log(windows.std(1))  # [n, channels]
 
     for label in (0, 1):
-        found = draws('modulated', (24, 2), statistics, label, 1000)
+        found = draws('modulated', (24, 2), statistics, label)
         own = x[y == label]
         np.testing.assert_allclose(np.median(strength(found), 0), np.median(strength(own), 0), atol=0.25)
         assert np.corrcoef(strength(found).T)[0, 1] > 0.7  # strong in one is strong in the other
@@ -132,7 +132,7 @@ def test_modulated_draws_swell_where_the_windows_do():
     swell = np.linspace(-1.5, 1.5, 24) * np.where(rng.random(400) < 0.5, 1, 0.6)[:, None]
     carrier = rhythms()[..., 0]
     x = (carrier - carrier.mean(1, keepdims=True)) * np.exp(swell)
-    found = draws('modulated', (24, 1), fit(x[..., None], kind='windows'), 0, 1000)[..., 0]
+    found = draws('modulated', (24, 1), fit(x[..., None], kind='windows'), 0)[..., 0]
     found = found - found.mean(1, keepdims=True)
     ratio = np.log(found[:, 12:].std(1) / found[:, :12].std(1))
     expected = np.log(x[:, 12:].std(1) / x[:, :12].std(1))

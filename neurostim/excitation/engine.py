@@ -160,7 +160,8 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
         units = count // chain
         unit = jnp.arange(lanes, dtype=jnp.int32)
         slot = jnp.where(unit < units, unit * chain, count)
-        now = (jax.lax.map if warm else jax.vmap)(lambda s: begin(key, population, first + s, 0), slot)
+        draw = lambda s: begin(key, population, first + s, 0)  # noqa: E731
+        now = jax.lax.map(draw, slot) if warm else jax.vmap(draw)(slot)
         zeros = jnp.zeros(lanes, jnp.int32)
         (_, (x, logits)), _ = jax.eval_shape(gradients, now, population, teacher_params)
         blank = lambda like: jnp.zeros((count, *like.shape[1:]), like.dtype)  # noqa: E731
@@ -186,10 +187,10 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
             row = Excited(pick(accepted, x, at.best_x), pick(accepted, probabilities, at.best_probabilities),
                           accepted, at.total, at.attempt + 1)
             out = jax.tree.map(lambda whole, part: whole.at[place].set(part, mode='drop'), out, row)
-            moved = descend(now, grads)
-            now = moved._replace(variables=pick(accepted | failed, now.variables, moved.variables))
-            at = at._replace(step=at.step + 1, total=at.total + 1)
-            return jax.lax.cond((accepted | failed).any(), refill, lambda *s: s[:4], now, at, next_unit, out, accepted, failed, done)
+            ends = accepted | failed  # and takes no step
+            now = pick(ends, now, descend(now, grads))
+            at = at._replace(step=at.step + ~ends, total=at.total + ~ends)
+            return jax.lax.cond(ends.any(), refill, lambda *s: s[:4], now, at, next_unit, out, accepted, failed, done)
 
         def refill(now, at, next_unit, out, accepted, failed, done):
             chain_ends = done & ((at.slot + 1) % chain == 0)

@@ -1,0 +1,245 @@
+"""The compiled search against a plain loop over one stimulus at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from neurostim import models
+from neurostim.excitation import engine, parameterisation, targets
+from neurostim.excitation.engine import Options
+from neurostim.excitation.objective import Weights, make_objective
+from neurostim.excitation.population import fit_population
+
+QUICK_COMPILE = True
+KEY = jax.random.key(7)
+SHAPES = {'windows': (16, 2), 'images': (8, 8, 1)}
+WEIGHTS = Weights(tether=0.3, total_variation=0.01)
+COLD = [name for name in parameterisation.NAMES if name != 'generator']
+
+
+class Setup:
+    """A teacher of random weights, a population and one compiled gradient, for one parameterisation."""
+
+    def __init__(self, method):
+        kind = 'images' if method == 'generator' else 'windows'
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(200, *SHAPES[kind])).astype(np.float32)
+        y = np.arange(200) % 3
+        x[y == 1] *= 0.6
+        self.population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, kind, y, 3)
+        self.teacher = models.create('mlp', SHAPES[kind], 3, width=16)
+        blank = jax.eval_shape(self.teacher.init, jax.random.key(0))
+        self.params = jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape) * 2 / np.sqrt(max(leaf.shape[0], 4))), blank)
+        self.parameterisation = p = parameterisation.make(method, SHAPES[kind], self.population)
+        self.weights = Weights() if method == 'generator' else WEIGHTS
+        self.rate = 0.003 if method == 'generator' else 0.1
+        self.sample = targets.make_sampler('threshold', np.full(3, 1 / 3), low=0.3, high=0.999)
+        optimiser = optax.adam(self.rate)
+
+        @jax.jit
+        def begin(key, population):
+            target_key, start_key = jax.random.split(key)
+            target = self.sample(target_key)
+            variables, context = p.start(population, start_key, target)
+            return variables, context, target, optimiser.init(variables)
+
+        @jax.jit
+        def look(variables, context, belief, state, params, population):
+            """(variables and optimiser after a step, stimulus and beliefs before it)."""
+            one = make_objective(
+                self.weights, lambda v, c: p.decode(population, v, c), lambda v, c: p.penalty(population, v, c), self.teacher.apply)
+            (_, (x, logits)), grads = jax.value_and_grad(one, has_aux=True)(variables, context, belief, params)
+            updates, state = optimiser.update(grads, state)
+            return optax.apply_updates(variables, updates), state, x, jax.nn.softmax(logits)
+
+        self.begin = lambda index, attempt: begin(jax.random.fold_in(jax.random.fold_in(KEY, index), attempt), self.population)
+        self.look = lambda variables, context, target, state: look(
+            variables, context, target.belief, state, self.params, self.population)
+        self.probabilities = jax.jit(lambda x: jax.nn.softmax(self.teacher.apply(self.params, x)[0]))
+
+    def excite(self, options, count, lanes):
+        made = jax.jit(engine.make_excite(self.parameterisation, self.sample, self.teacher.apply, options, count, lanes))
+        return lambda first=0, key=KEY: jax.tree.map(np.asarray, made(key, first, self.params, self.population))
+
+    def options(self, **given):
+        return Options(learning_rate=self.rate, weights=self.weights, **given)
+
+
+@functools.cache
+def setup(method):
+    return Setup(method)
+
+
+def close(ours, expected, rtol=2e-3, atol=2e-3):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, expected)
+
+
+# A number of steps.
+
+@functools.cache
+def fixed(method):
+    return setup(method).excite(setup(method).options(steps=4), 6, 6)
+
+
+@pytest.mark.parametrize('method', COLD)
+def test_steps_equal_a_plain_loop_and_excite(method):
+    """Stimulus i of a batch that begins elsewhere is what a loop over one stimulus, begun from index i's keys, makes."""
+    s, found = setup(method), fixed(method)(5)
+    before, after = [], []
+    for slot in range(6):
+        variables, context, target, state = s.begin(5 + slot, 0)
+        for _ in range(5):
+            variables, state, x, probabilities = s.look(variables, context, target, state)
+            after.append(np.log(probabilities[target.label]))
+        before.append(after[-5])
+        close(found.x[slot], x)
+        close(found.probabilities[slot], probabilities)
+    assert np.mean(after[4::5]) > np.mean(before) + 0.05  # the wanted class is believed in more than at the start
+    close(found.probabilities, s.probabilities(found.x), rtol=1e-4, atol=1e-5)  # the label is the teacher's own
+    assert found.accepted.all() and (found.steps == 4).all() and (found.attempts == 1).all()
+
+
+@pytest.mark.parametrize('method', ['modulated', 'direct'])
+def test_a_stimulus_does_not_depend_on_where_its_batch_begins(method):
+    excite = fixed(method)
+    whole = jax.tree.map(lambda a, b: np.concatenate([a, b]), excite(0), excite(6))
+    shifted = excite(3)
+    np.testing.assert_array_equal(shifted.x, whole.x[3:9])
+    assert len(np.unique(whole.x.reshape(12, -1), axis=0)) == 12  # no two alike
+    assert not np.isclose(excite(0, jax.random.key(8)).x, whole.x[:6]).all(tuple(range(1, whole.x.ndim))).any()
+
+
+def test_no_steps_are_plain_draws_labelled_by_the_teacher():
+    s = setup('mixture')
+    found = s.excite(s.options(steps=0), 4, 4)()
+    for slot in range(4):
+        variables, context, *_ = s.begin(slot, 0)
+        close(found.x[slot], s.parameterisation.decode(s.population, variables, context), rtol=1e-5, atol=1e-5)
+    close(found.probabilities, s.probabilities(found.x), rtol=1e-5, atol=1e-6)
+    assert not found.steps.any()
+
+
+def test_jit_equals_eager():
+    s = setup('direct')
+    excite = engine.make_excite(s.parameterisation, s.sample, s.teacher.apply, s.options(steps=4), 6, 6)
+    eager = excite(KEY, 5, jax.tree.map(jnp.asarray, s.params), s.population)
+    close(fixed('direct')(5), eager, rtol=1e-4, atol=1e-4)
+
+
+def test_objective_weights_reach_the_search():
+    """A stimulus that is tethered strongly stays where it was drawn; one that is not moves on."""
+    s = setup('direct')
+    drawn = np.stack([s.begin(i, 0)[0] for i in range(4)])
+    moved = [np.abs(s.excite(Options(steps=4, learning_rate=0.1, weights=Weights(excite, tether=tether)), 4, 4)().x - drawn).mean()
+             for excite, tether in ((1.0, 0.0), (1e-3, 1e4))]
+    assert moved[0] > 0.2 and moved[1] < 0.5 * moved[0]
+
+
+# Acceptance.
+
+STEPS, ATTEMPTS = 3, 3
+
+
+def plain_loop(s, count, chain, first=0):
+    """The published rule, one stimulus after another: (x, probabilities, accepted, steps, attempts) of each."""
+    rows, handed = [], None
+    for slot in range(count):
+        if slot % chain == 0:
+            handed = None  # a chain depends on nothing before it
+        best, steps, attempt, accepted = (-1, None, None), 0, 0, False
+        while not accepted and attempt < ATTEMPTS:
+            variables, context, target, state = s.begin(first + slot, attempt)
+            if handed is not None and attempt == 0:
+                variables, state = handed
+            for step in range(STEPS + 1):
+                after, state_after, x, probabilities = s.look(variables, context, target, state)
+                belief = float(probabilities[target.label])
+                if belief > best[0]:
+                    best = belief, x, probabilities
+                if belief > target.threshold:
+                    best, accepted = (belief, x, probabilities), True
+                    break
+                if step < STEPS:
+                    variables, state, steps = after, state_after, steps + 1
+            attempt += 1
+        handed = (variables, state) if accepted and s.parameterisation.warm else None
+        rows.append((best[1], best[2], accepted, steps, attempt))
+    return engine.Excited(*map(np.stack, zip(*rows, strict=True)))
+
+
+COUNT = 12
+
+
+@functools.cache
+def reference(method, count=COUNT, chain=1, first=0):
+    return plain_loop(setup(method), count, chain, first)
+
+
+@functools.cache
+def accepting(method, lanes, count=COUNT, chain=1):
+    s = setup(method)
+    return s.excite(s.options(steps=STEPS, accept=True, attempts=ATTEMPTS, chain=chain), count, lanes)
+
+
+@pytest.mark.parametrize('method, lanes', [('gaussian', 1), ('gaussian', 5), ('gaussian', 20), ('modulated', 3), ('mixture', 4)])
+def test_acceptance_equals_a_plain_loop_with_any_number_of_lanes(method, lanes):
+    """More lanes than stimuli, one lane, and numbers that do not divide the count."""
+    s, found, expected = setup(method), accepting(method, lanes)(), reference(method)
+    close(found, expected)
+    # The cases that matter are among them.
+    if method == 'gaussian':
+        assert 2 <= expected.accepted.sum() < COUNT and (expected.steps == 0).any() and (expected.attempts > 1).any()
+        assert (expected.attempts[~expected.accepted] == ATTEMPTS).all()
+        assert (expected.steps[~expected.accepted] == STEPS * ATTEMPTS).all()
+    close(found.probabilities, s.probabilities(found.x), rtol=1e-4, atol=1e-5)
+
+
+def test_accepted_means_above_its_own_threshold():
+    s, found = setup('gaussian'), accepting('gaussian', 5)(100)
+    beliefs = np.asarray(s.probabilities(found.x))
+    for slot in range(COUNT):
+        tried = [s.begin(100 + slot, attempt)[2] for attempt in range(found.attempts[slot])]
+        if found.accepted[slot]:
+            assert beliefs[slot, tried[-1].label] > tried[-1].threshold - 1e-5
+        else:
+            assert all(beliefs[slot, t.label] <= t.threshold + 1e-5 for t in tried)
+    assert np.abs(found.x).reshape(COUNT, -1).max(1).min() > 0  # every slot was written
+
+
+def test_accepting_batches_that_begin_elsewhere_agree():
+    excite = accepting('gaussian', 5)
+    whole = jax.tree.map(lambda a, b: np.concatenate([a, b]), excite(0), excite(12))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[6:18], rtol=1e-5, atol=1e-5), excite(6), whole)
+
+
+@pytest.fixture(scope='module')
+def chained():
+    return accepting('generator', 2, 6, 3)
+
+
+def test_warm_chains_equal_a_plain_loop(chained):
+    found, expected = chained(), reference('generator', 6, 3)
+    close(found, expected, rtol=5e-3, atol=5e-3)
+    assert expected.accepted[[0, 1, 3, 4]].any()  # something was handed on
+
+
+def test_a_chain_depends_on_nothing_before_it(chained):
+    later = chained(3)
+    close(jax.tree.map(lambda a: a[:3], later), jax.tree.map(lambda a: a[3:], chained()), rtol=1e-5, atol=1e-5)
+
+
+def test_warm_weights_are_handed_on(chained):
+    """A stimulus within a chain starts from its predecessor's weights: on its own it would be another one."""
+    found = chained()
+    slot = next(i for i in (1, 2, 4, 5) if found.accepted[i - 1] and found.attempts[i] == 1)
+    assert np.abs(found.x[slot] - reference('generator', 1, 1, slot).x[0]).max() > 0.01
+
+
+def test_counts_and_chains_must_agree():
+    s = setup('gaussian')
+    with pytest.raises(ValueError, match='multiple of chain'):
+        s.excite(s.options(accept=True, chain=5), 12, 2)
