@@ -169,12 +169,14 @@ def load(folder: pathlib.Path) -> Teacher:
         target['params'] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target['params'])
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
+        arrays = jax.tree.map(np.asarray, arrays)
+        teacher = Teacher(
+            tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
+            tuple(description['channels']), description['kind'], description['curves'])
+        fits = jax.tree.map(np.shape, teacher.params) == jax.tree.map(np.shape, blank)  # orbax restores whatever shape was saved
+        sound = fits and teacher.digest() == description['digest']
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f'the teacher in {folder} cannot be read ({error}): run --phase=train again') from None
-    arrays = jax.tree.map(np.asarray, arrays)
-    teacher = Teacher(
-        tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
-        tuple(description['channels']), description['kind'], description['curves'])
-    if teacher.digest() != description['digest']:
-        raise UserError(f'the teacher in {folder} is damaged (its digest differs): run --phase=train again')
+    if not sound:
+        raise UserError(f'the teacher in {folder} is damaged (its digest or shapes differ): run --phase=train again')
     return teacher

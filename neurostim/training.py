@@ -197,8 +197,9 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
     return _compiled(spec, options)(key, data, validation)
 
 
+@functools.cache
 def predictor(model: Model):
-    """Compiles ``predict(params, x) -> probabilities [n, classes]`` for arrays of any length."""
+    """Compiles ``predict(params, x) -> probabilities [n, classes]`` for arrays of any length; kept, one for each model."""
     block = jax.jit(lambda params, x: jax.nn.softmax(model.apply(params, x)[0]))
 
     def predict(params, x, rows: int = 512):

@@ -130,15 +130,6 @@ def test_jit_equals_eager():
     close(fixed('direct')(5), eager, rtol=1e-4, atol=1e-4)
 
 
-def test_objective_weights_reach_the_search():
-    """A stimulus that is tethered strongly stays where it was drawn; one that is not moves on."""
-    s = setup('direct')
-    drawn = np.stack([s.begin(i, 0)[0] for i in range(4)])
-    moved = [np.abs(s.excite(Options(steps=4, learning_rate=0.1, weights=Weights(excite, tether=tether)), 4, 4)().x - drawn).mean()
-             for excite, tether in ((1.0, 0.0), (1e-3, 1e4))]
-    assert moved[0] > 0.2 and moved[1] < 0.5 * moved[0]
-
-
 # Acceptance.
 
 STEPS, ATTEMPTS = 3, 3
@@ -185,7 +176,7 @@ def accepting(method, lanes, count=COUNT, chain=1):
     return s.excite(s.options(steps=STEPS, accept=True, attempts=ATTEMPTS, chain=chain), count, lanes)
 
 
-@pytest.mark.parametrize('method, lanes', [('gaussian', 1), ('gaussian', 5), ('gaussian', 20), ('modulated', 3), ('mixture', 4)])
+@pytest.mark.parametrize('method, lanes', [('gaussian', 1), ('gaussian', 5), ('gaussian', 20), ('modulated', 3)])
 def test_acceptance_equals_a_plain_loop_with_any_number_of_lanes(method, lanes):
     """More lanes than stimuli, one lane, and numbers that do not divide the count."""
     s, found, expected = setup(method), accepting(method, lanes)(), reference(method)

@@ -85,11 +85,10 @@ def test_beta_of_two_classes_is_never_nan():
 
 
 def test_dirichlet_concentration():
-    for concentration in (0.3, 3.0):
-        target = draw('dirichlet', concentration=concentration, count=2000)
-        np.testing.assert_allclose(target.belief.mean(0), 0.25, atol=0.03)
-        assert target.belief.var() == pytest.approx(0.25 * 0.75 / (4 * concentration + 1), rel=0.1)
-        np.testing.assert_array_equal(target.label, target.belief.argmax(1))
+    target = draw('dirichlet', concentration=0.3, count=2000)
+    np.testing.assert_allclose(target.belief.mean(0), 0.25, atol=0.03)
+    assert target.belief.var() == pytest.approx(0.25 * 0.75 / (4 * 0.3 + 1), rel=0.1)
+    np.testing.assert_array_equal(target.label, target.belief.argmax(1))
 
 
 def test_similarity_beliefs_have_the_row_of_their_class_as_mean():
@@ -106,9 +105,8 @@ def test_draws_depend_on_the_key_alone(drawn):
 
 
 def test_absent_classes_are_never_drawn():
-    for name in ('threshold', 'beta', 'similarity'):
-        target = draw(name, np.array([0.5, 0.0, 0.5]), count=300)
-        assert set(target.label) == {0, 2} and np.isfinite(target.belief).all()
+    target = draw('similarity', np.array([0.5, 0.0, 0.5]), count=300)
+    assert set(target.label) == {0, 2} and np.isfinite(target.belief).all()
 
 
 def test_class_similarity():

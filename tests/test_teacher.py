@@ -1,0 +1,196 @@
+"""The teacher: trained on training windows alone, saved and read back whole, or not at all."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY_OPTIONS, tiny_study
+
+from neurostim import teacher as teachers
+from neurostim import training
+from neurostim.errors import UserError
+
+QUICK_COMPILE = True
+# Of a damaged checkpoint, orbax leaves reads behind that find its event loop closed.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+def retrain(study, seed=1, **options):
+    return teachers.train_teacher(study, ('mlp', 'mlp'), seed, TINY_OPTIONS, **options)
+
+
+@pytest.fixture
+def saved(teacher, tmp_path):
+    teachers.save(teacher, tmp_path / 'teacher')
+    return tmp_path / 'teacher'
+
+
+def test_the_classes_are_learnt(teacher, study):
+    held_out = study.part(test=True)
+    beliefs = teacher.probabilities(held_out.x)
+    assert beliefs.shape == (len(held_out.y), 2) and (beliefs >= 0).all()
+    np.testing.assert_allclose(beliefs.sum(1), 1, atol=1e-5)
+    assert (beliefs.argmax(1) == held_out.y).mean() > 0.9
+    assert (teacher.shape, teacher.classes, teacher.channels, teacher.kind) == (study.shape, study.classes, study.channels, 'windows')
+
+
+def test_probabilities_are_those_of_the_scaled_windows(teacher, study):
+    x = study.x[:5]
+    scaled = teacher.scaling.forward(x)
+    logits, _ = teacher.model.apply(teacher.params, scaled)
+    np.testing.assert_allclose(teacher.probabilities(x), jax.nn.softmax(logits), atol=1e-5)
+    np.testing.assert_array_equal(teacher.predict_scaled(scaled), teacher.probabilities(x))
+    assert training.predictor(teacher.model) is training.predictor(teacher.model)  # compiled once
+
+
+def test_curves_are_finite_and_one_a_member(teacher):
+    assert list(teacher.curves) == ['0/mlp', '1/mlp']
+    for curves in teacher.curves.values():
+        lengths = {len(column) for column in curves.values()}
+        assert lengths == {len(curves['step'])} and 1 <= len(curves['step']) <= TINY_OPTIONS.validations
+        assert all(np.isfinite(column).all() for column in curves.values())
+        assert (np.diff(curves['step']) > 0).all() and curves['train_loss'][-1] < curves['train_loss'][0]
+
+
+def test_held_out_windows_are_not_touched(teacher, study):
+    x, y = study.x.copy(), study.y.copy()
+    x[study.test], y[study.test] = 1e6, 1 - y[study.test]
+    other = retrain(dataclasses.replace(study, x=x, y=y))
+    assert other.digest() == teacher.digest()
+    assert other.curves == teacher.curves
+    # Whereas one training window is felt.
+    x = study.x.copy()
+    x[np.flatnonzero(~study.test)[3]] += 1
+    assert retrain(dataclasses.replace(study, x=x)).digest() != teacher.digest()
+
+
+def test_the_seed_decides(teacher, study):
+    lines = []
+    assert retrain(study, seed=2, report=lines.append).digest() != teacher.digest()
+    assert len(lines) == 2 and all('mlp' in line for line in lines)
+
+
+def test_members_differ_and_hold_out_other_groups(teacher, study):
+    first, second = teacher.params
+    assert not np.allclose(first['head']['kernel'], second['head']['kernel'])
+    train = study.part(test=False)
+    held = np.stack([teachers.validation_split(train, seed) for seed in range(1000, 1005)])
+    for mask in held:
+        assert set(train.y[mask]) == set(train.y[~mask]) == {0, 1}
+        assert not set(train.group[mask]) & set(train.group[~mask])
+        assert 0.1 < mask.mean() < 0.25
+    assert not held.all(0).any() and len(np.unique(held, axis=0)) > 1  # together they have learnt from every window
+
+
+def test_validation_without_groups_to_spare_takes_whole_blocks(study):
+    train = study.take(np.isin(study.subject, [0, 1, 2]))
+    mask = teachers.validation_split(train, 0)
+    assert 0.1 <= mask.mean() <= 0.2
+    assert np.abs(np.diff(mask.astype(int))).sum() <= 2 * 3  # at most three stretches of neighbouring windows
+
+
+def test_digest_knows_every_number(teacher):
+    def nudge(tree):
+        leaves, structure = jax.tree.flatten(tree)
+        for i in range(len(leaves)):
+            changed = [leaf.copy() for leaf in leaves]
+            changed[i].flat[-1] = np.nextafter(changed[i].flat[-1], np.inf)
+            yield structure.unflatten(changed)
+
+    digests = [teacher.digest()]
+    for name in ('params', 'population', 'scaling'):
+        digests += [dataclasses.replace(teacher, **{name: changed}).digest() for changed in nudge(getattr(teacher, name))]
+    assert len(set(digests)) == len(digests) > 20
+
+
+def test_round_trip(teacher, study, saved):
+    read = teachers.load(saved)
+    assert read.digest() == teacher.digest()
+    np.testing.assert_array_equal(read.probabilities(study.x[:20]), teacher.probabilities(study.x[:20]))
+    for name in ('names', 'classes', 'channels', 'kind', 'curves', 'shape'):
+        assert getattr(read, name) == getattr(teacher, name), name
+    for ours, theirs in zip(jax.tree.leaves((read.params, read.population, tuple(read.scaling))),
+                            jax.tree.leaves((teacher.params, teacher.population, tuple(teacher.scaling))), strict=True):
+        assert isinstance(ours, np.ndarray) and ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_saving_again_replaces_and_failing_leaves_what_was_there(teacher, saved, monkeypatch):
+    renamed = dataclasses.replace(teacher, classes=('a', 'b'))
+    monkeypatch.setattr(json, 'dumps', lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        teachers.save(renamed, saved)
+    monkeypatch.undo()
+    assert teachers.load(saved).classes == teacher.classes
+    teachers.save(renamed, saved)
+    assert teachers.load(saved).classes == ('a', 'b')
+    assert sorted(p.name for p in saved.parent.iterdir()) == ['teacher']
+
+
+# Damage.
+
+def cut(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def largest(folder):
+    return max((p for p in (folder / 'checkpoint').rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(bytes(content))
+
+
+def edit(folder, change):
+    path = folder / 'teacher.json'
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+
+
+DAMAGE = {
+    'no folder': lambda f: shutil.rmtree(f),
+    'no description': lambda f: (f / 'teacher.json').unlink(),
+    'cut description': lambda f: cut(f / 'teacher.json'),
+    'empty description': lambda f: (f / 'teacher.json').write_text(''),
+    'a list': lambda f: (f / 'teacher.json').write_text('[]'),
+    'no UTF-8': lambda f: (f / 'teacher.json').write_bytes(b'\xff\xfe{}'),
+    **{f'without {name}': lambda f, name=name: edit(f, lambda d: d.pop(name))
+       for name in ('models', 'shape', 'classes', 'channels', 'kind', 'population', 'knots', 'curves', 'digest')},
+    'unknown model': lambda f: edit(f, lambda d: d.update(models=['cnm', 'mlp'])),
+    'another model': lambda f: edit(f, lambda d: d.update(models=['cnn', 'mlp'])),
+    'one model': lambda f: edit(f, lambda d: d.update(models=['mlp'])),
+    'no model': lambda f: edit(f, lambda d: d.update(models=[])),
+    'another shape': lambda f: edit(f, lambda d: d.update(shape=[21, 2])),
+    'another digest': lambda f: edit(f, lambda d: d.update(digest='0' * 64)),
+    'no checkpoint': lambda f: shutil.rmtree(f / 'checkpoint'),
+    'empty checkpoint': lambda f: (shutil.rmtree(f / 'checkpoint'), (f / 'checkpoint').mkdir()),
+    'cut checkpoint': lambda f: cut(largest(f)),
+    'flipped bits': lambda f: flip(largest(f)),
+    'a file gone': lambda f: largest(f).unlink(),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_damage_is_the_users(saved, damage):
+    DAMAGE[damage](saved)
+    with pytest.raises(UserError, match='run --phase=train|choose one of|name at least one') as caught:
+        teachers.load(saved)
+    assert str(saved) in str(caught.value) or damage in ('unknown model', 'no model')
+
+
+@pytest.mark.parametrize('names, message', [((), 'teacher.models is empty'), (('mlp', 'gru2'), "unknown model 'gru2'")])
+def test_what_the_user_can_fix(study, names, message):
+    with pytest.raises(UserError, match=message):
+        teachers.train_teacher(study, names, options=TINY_OPTIONS)
+
+
+def test_features_have_teachers_too():
+    study = tiny_study(kind='features')
+    found = teachers.train_teacher(study, ('mlp',), options=TINY_OPTIONS)
+    assert found.kind == 'features' and (found.probabilities(study.x).argmax(1) == study.y).mean() > 0.9
