@@ -28,8 +28,8 @@ def default_config() -> ml_collections.ConfigDict:
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': 1500,
-        'evaluate': {'seeds': 3, 'interval_draws': 2000},
+        'student_steps': 1000,
+        'evaluate': {'seeds': 5, 'interval_draws': 2000},
     })
 
 

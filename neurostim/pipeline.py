@@ -3,6 +3,7 @@ alone, so that each can run on another machine or day; `excite` reads no recordi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -115,14 +116,13 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     stimuli = store.read(workdir / 'stimuli')
     seed = manifest['seed']
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
-    with MetricsWriter(workdir / 'metrics.jsonl') as writer:
-        rows, matrices = _students(config, workdir, study, teacher, stimuli, control, writer)
-    test = study.part(test=True)
-    results = plain({
-        'study': describe(study),
-        'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
-        'stimuli': stimuli_entry(summary, settings.method),
-        'students': rows, 'privacy': None, 'notes': list(study.notes)})
+    names, seeds = tuple(config.students), config.evaluate.seeds
+    with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
+          Progress(comparison.count_tasks(names, seeds), 'students', 'evaluate', writer) as progress):
+        rows, matrices = compare_students(
+            study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
+            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
+    results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
     temporary = workdir / 'results.json.tmp'
@@ -143,21 +143,46 @@ def stimuli_entry(summary: dict, method: str) -> dict:
             'class_counts': summary['class_counts'], 'sha256': summary['sha256']}
 
 
-def _students(config, workdir, study, teacher: Teacher, stimuli, control, writer):
-    """Trains and compares all students; predictions are kept in DIR/predictions/ so that a killed run goes on."""
+def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
+                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None):
+    """Trains all students and compares them: (rows of results.json, confusion matrices).
+
+    Args:
+      stimuli, control: :class:`neurostim.excitation.store.Stimuli`.
+      draws: of the bootstrap.
+      predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
+    """
     test = study.part(test=True)
     test_x = teacher.scaling.forward(test.x)
     sources = comparison.real_sources(study, teacher)
-    validation = (sources['real'].x[sources['real'].held], study.part(test=False).y[sources['real'].held])
+    held = sources['real'].held
+    validation = (sources['real'].x[held], study.part(test=False).y[held])
     for name, made in (('stimuli', stimuli), ('control', control)):
-        sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, config.seed)
-    digest = comparison.digest(*(array for source in sources.values() for array in source), test_x, test.y, config.student_steps)
-    names = tuple(config.students)
-    with Progress(comparison.count_tasks(names, config.evaluate.seeds), 'students', 'evaluate', writer) as progress:
-        predictions = comparison.train_all(
-            names, config.evaluate.seeds, sources, test_x, validation, comparison.Cache(workdir / 'predictions', digest),
-            config.student_steps, progress.update)
-    return comparison.compare(names, config.evaluate.seeds, predictions, test, config.evaluate.interval_draws)
+        sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed)
+    digest = comparison.digest(*(array for source in sources.values() for array in source), test_x, test.y, steps)
+    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, digest), steps, progress)
+    return comparison.compare(names, seeds, trained, test, draws)
+
+
+def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict]) -> dict:
+    """The whole of results.json."""
+    test = study.part(test=True)
+    return plain({
+        'study': describe(study), 'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
+        'stimuli': stimuli, 'students': rows, 'privacy': None, 'notes': list(study.notes)})
+
+
+def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:
+    """What :func:`evaluate` does, for arrays in memory and without a folder; see :func:`neurostim.evaluate`."""
+    if control is None:
+        settings = produce.resolve(produce.Settings(count=len(stimuli.x)), teacher)
+        control = produce.generate(teacher, produce.unexcited(settings), 0, produce.CONTROL)
+    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps)
+    entry = {'count': len(stimuli.x), 'class_counts': np.bincount(stimuli.label, minlength=len(study.classes)),
+             'sha256': hashlib.sha256(np.ascontiguousarray(stimuli.x, '<f4')).hexdigest(),
+             'method': None, 'seconds': None, 'per_second': None, 'accepted_fraction': None,
+             'note': 'made in memory: neither timed nor counted'}
+    return assemble(study, teacher, entry, rows)
 
 
 def _pictures(study, teacher: Teacher, stimuli, matrices, config) -> dict:

@@ -18,6 +18,7 @@ from neurostim.errors import choose
 
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
+TREE_ROWS = 10_000  # most windows that one tree of a forest sees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
-        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=1500), capacity or (None, None))
+        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=1000), capacity or (None, None))
     return _fit_classical(name, x, targets, seed)
 
 
@@ -70,12 +71,12 @@ def _fit_network(name, x, targets, seed, held, options, capacity):
 
 def _random_forest(seed):
     from sklearn.ensemble import RandomForestClassifier
-    return RandomForestClassifier(200, min_samples_leaf=2, n_jobs=2, random_state=seed)
+    return RandomForestClassifier(100, min_samples_leaf=2, random_state=seed)
 
 
 def _gradient_boosting(seed):
     from sklearn.ensemble import HistGradientBoostingClassifier
-    return HistGradientBoostingClassifier(max_iter=150, learning_rate=0.1, random_state=seed)
+    return HistGradientBoostingClassifier(max_iter=100, learning_rate=0.15, early_stopping=False, random_state=seed)
 
 
 def _logistic_regression(seed):
@@ -83,7 +84,7 @@ def _logistic_regression(seed):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     del seed
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=100, C=0.1))
 
 
 def _naive_bayes(seed):
@@ -125,6 +126,8 @@ def _fit_classical(name, x, targets, seed):
     if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
         only = np.eye(classes, dtype=np.float32)[labels[0]]
         return Student(name, lambda windows: np.tile(only, (len(windows), 1)))
+    if name == 'random_forest' and len(rows) > TREE_ROWS:
+        model.set_params(max_samples=TREE_ROWS)
     if hasattr(model, 'steps'):
         model.fit(flat[rows], labels, **{f'{model.steps[-1][0]}__sample_weight': weights})
     else:

@@ -22,16 +22,14 @@ def quick_compile(request):
     jax.config.update('jax_disable_most_optimizations', before)
 
 
-def tiny_study(seed=0, kind='windows'):
+def tiny_study(seed=0):
     """Eight people, 160 windows, two classes of breathing: regular, or weak and broken."""
     rng = np.random.default_rng(seed)
     y = np.tile([0, 1], 80)
     phase, rate = rng.uniform(0, 2 * np.pi, 160), rng.uniform(2.5, 4, 160)
     wave = np.sin(2 * np.pi * rate[:, None] * np.arange(20) / 20 + phase[:, None]) * np.where(y, 0.3, 1.5)[:, None]
     x = np.stack([wave, 0.5 * wave], -1) + 0.2 * rng.normal(size=(160, 20, 2))
-    if kind == 'features':
-        x = np.stack([np.abs(wave).mean(1), x.std((1, 2)), *rng.normal(size=(2, 160))], -1)
-    return make_study(f'tiny {kind}', 5 + 3 * x, y, np.repeat(np.arange(8), 20), classes=('calm', 'broken'))
+    return make_study('tiny', 5 + 3 * x, y, np.repeat(np.arange(8), 20), classes=('calm', 'broken'))
 
 
 TINY_OPTIONS = training.TrainingOptions(steps=60, batch=32, validations=6, learning_rate=5e-3)

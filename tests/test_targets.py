@@ -13,6 +13,7 @@ QUICK_COMPILE = True
 SHARE = np.array([0.5, 0.3, 0.15, 0.05])
 SIMILARITY = np.array([[1, 0.9, 0.01, 0.1], [0.9, 1, 0.2, 0.1], [0.01, 0.2, 1, 0.5], [0.1, 0.1, 0.5, 1]])
 DRAWS = 4000
+OPTIONS = {'beta': {'a': 3.0, 'b': 2.0}, 'dirichlet': {'concentration': 0.3}, 'similarity': {'concentration': 2.0}}
 
 
 @functools.cache
@@ -21,6 +22,7 @@ def sampler(name, share, options):
 
 
 def draw(name, share=SHARE, count=DRAWS, seed=0, **options):
+    options = OPTIONS.get(name, {}) | options
     if name == 'similarity':
         options['similarity'] = tuple(map(tuple, SIMILARITY[: len(share), : len(share)]))
     keys = jax.random.split(jax.random.key(seed), count)
@@ -60,7 +62,7 @@ def test_thresholds_can_be_moved():
 
 def test_beta_believes_most_in_its_class():
     """(belief - 1 / classes) / (1 - 1 / classes) is Beta(a, b); the rest has no favourite."""
-    target = draw('beta', a=3.0, b=2.0)
+    target = draw('beta')
     own = np.take_along_axis(target.belief, target.label[:, None], 1)[:, 0]
     assert own.min() >= 0.25
     even = (own - 0.25) / 0.75
@@ -85,14 +87,14 @@ def test_beta_of_two_classes_is_never_nan():
 
 
 def test_dirichlet_concentration():
-    target = draw('dirichlet', concentration=0.3, count=2000)
+    target = draw('dirichlet')
     np.testing.assert_allclose(target.belief.mean(0), 0.25, atol=0.03)
     assert target.belief.var() == pytest.approx(0.25 * 0.75 / (4 * 0.3 + 1), rel=0.1)
     np.testing.assert_array_equal(target.label, target.belief.argmax(1))
 
 
 def test_similarity_beliefs_have_the_row_of_their_class_as_mean():
-    target = draw('similarity', concentration=2.0)
+    target = draw('similarity')
     for label in range(3):
         np.testing.assert_allclose(target.belief[target.label == label].mean(0), SIMILARITY[label] / SIMILARITY[label].sum(), atol=0.03)
 

@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, tiny_study
+from conftest import TINY_OPTIONS
 
 from neurostim import teacher as teachers
 from neurostim import training
@@ -188,9 +188,3 @@ def test_damage_is_the_users(saved, damage):
 def test_what_the_user_can_fix(study, names, message):
     with pytest.raises(UserError, match=message):
         teachers.train_teacher(study, names, options=TINY_OPTIONS)
-
-
-def test_features_have_teachers_too():
-    study = tiny_study(kind='features')
-    found = teachers.train_teacher(study, ('mlp',), options=TINY_OPTIONS)
-    assert found.kind == 'features' and (found.probabilities(study.x).argmax(1) == study.y).mean() > 0.9

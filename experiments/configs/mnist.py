@@ -10,6 +10,9 @@ def get_config():
     """The official split."""
     config = default_config()
     config.study.name = 'mnist'
-    config.teacher.models = ('cnn', 'resnet', 'mlp')
-    config.teacher.training.steps = 2500
+    config.teacher.models = ('cnn', 'mlp', 'cnn')
+    config.excite.count = 10_000
+    config.students = ('cnn', 'gru', 'transformer', 'mlp', 'random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')
+    config.student_steps = 1500
+    config.evaluate.seeds = 3
     return config

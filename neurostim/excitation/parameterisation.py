@@ -56,7 +56,7 @@ def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisatio
       UserError: an unknown name, or one that does not suit this kind of study.
     """
     choose(name, NAMES, 'excite.method')
-    needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/log_mean'}.get(name)
+    needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples, this study's have shape {shape}: "
                         "choose 'mixture', 'gaussian' or 'direct'")
@@ -103,24 +103,33 @@ def gaussian(shape) -> Parameterisation:
     return Parameterisation(start, decode, _half_square)
 
 
+def _draw_component(population, prefix, key, target: Target):
+    """Whitened coordinates of one component of a mixture, and what places them: the component is one of the target's class."""
+    component_key, score_key, rest_key = jax.random.split(key, 3)
+    own = population[f'{prefix}/owner'] == target.label
+    component = jax.random.categorical(component_key, jnp.where(own, jnp.log(population[f'{prefix}/weight']), -1e9))
+    scores = jax.random.normal(score_key, population[f'{prefix}/basis'].shape[1:])
+    rest = population[f'{prefix}/rest'] * jax.random.normal(rest_key, population[f'{prefix}/rest'].shape)
+    return scores, (population[f'{prefix}/centre'][component], population[f'{prefix}/factor'][component], rest)
+
+
+def _place(population, prefix, scores, placing):
+    """The vector that whitened coordinates stand for."""
+    centre, factor, rest = placing
+    rank = centre.shape[0]
+    full = jnp.concatenate([centre + factor @ scores[:rank], scores[rank:]])
+    return population[f'{prefix}/mean'] + population[f'{prefix}/basis'] @ full + rest
+
+
 def mixture(shape) -> Parameterisation:
-    """Whitened coordinates of one component of the mixture; the component is drawn from the target's class."""
+    """Whitened coordinates of one component of the windows' mixture; the component is drawn from the target's class."""
 
     def start(population, key, target: Target):
-        component_key, score_key, rest_key = jax.random.split(key, 3)
-        own = population['mixture/owner'] == target.label
-        component = jax.random.categorical(component_key, jnp.where(own, jnp.log(population['mixture/weight']), -1e9))
-        scores = jax.random.normal(score_key, population['mixture/basis'].shape[1:])
-        rest = population['mixture/rest'] * jax.random.normal(rest_key, population['mixture/rest'].shape)
-        centre, factor = population['mixture/centre'][component], population['mixture/factor'][component]
-        return scores, Context(scores, (centre, factor, rest))
+        scores, placing = _draw_component(population, 'mixture', key, target)
+        return scores, Context(scores, placing)
 
     def decode(population, scores, context):
-        centre, factor, rest = context.fixed
-        rank = centre.shape[0]
-        full = jnp.concatenate([centre + factor @ scores[:rank], scores[rank:]])
-        flat = population['mixture/mean'] + population['mixture/basis'] @ full + rest
-        return _clip(population, flat.reshape(shape))
+        return _clip(population, _place(population, 'mixture', scores, context.fixed).reshape(shape))
 
     return Parameterisation(start, decode, _half_square)
 
@@ -161,31 +170,30 @@ def spectral(shape) -> Parameterisation:
 
 
 def modulated(shape) -> Parameterisation:
-    """Offset + exp(slow envelope) x carrier: turns exactly the knobs that make a breath deep, shallow or absent."""
+    """Offset + exp(slow envelope) x carrier: turns exactly the knobs that make a breath deep, shallow or absent.
+
+    The descriptor (offset, envelope, log-amplitudes) comes from the mixture of the windows' descriptors; phases are free, but for the
+    differences between channels that the population has.
+    """
     time, channels = shape
+    bins = (time // 2, channels)
+    terms = envelope_terms(time)
 
     def start(population, key, target: Target):
-        del target
-        keys = jax.random.split(key, 5)
-        bins = population['modulated/log_mean'].shape
-        variables = {
-            'slow': jax.random.normal(keys[0], population['modulated/slow_mean'].shape),
-            'common': jax.random.normal(keys[1], (channels,)),
-            'log': jax.random.normal(keys[2], bins),
-            'phase': jax.random.uniform(keys[3], bins[:1], maxval=2 * math.pi),
-            'jitter': jax.random.normal(keys[4], bins),
-        }
-        return variables, Context(variables)
+        draw_key, phase_key, jitter_key = jax.random.split(key, 3)
+        scores, placing = _draw_component(population, 'modulated', draw_key, target)
+        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
+                     'jitter': jax.random.normal(jitter_key, bins)}
+        return variables, Context(variables, placing)
 
     def decode(population, variables, context):
-        del context
-        slow = population['modulated/slow_mean'] + population['modulated/slow_factor'] @ variables['slow']
-        offset, coefficients = slow[:channels], slow[channels:].reshape(-1, channels)
-        envelope = jnp.exp(jnp.asarray(cosine_basis(time, envelope_terms(time)), jnp.float32).T @ coefficients)
-        logs = (population['modulated/log_mean'] + population['modulated/common'] * variables['common']
-                + population['modulated/log_spread'] * variables['log'])
+        low, high = population['modulated/range']
+        descriptor = jnp.clip(_place(population, 'modulated', variables['scores'], context.fixed), low, high)
+        offset, coefficients, logs = jnp.split(descriptor, [channels, channels * (1 + terms)])
+        basis = jnp.asarray(cosine_basis(time, terms), jnp.float32)
+        envelope = jnp.exp(basis.T @ coefficients.reshape(terms, channels))
         phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        return _clip(population, offset + envelope * _waves(jnp.exp(logs), phase, time))
+        return _clip(population, offset + envelope * _waves(jnp.exp(logs.reshape(bins)), phase, time))
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)

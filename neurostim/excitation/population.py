@@ -35,7 +35,7 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     population['bounds'] = np.array([low, high], np.float32)
     if kind == 'windows' and x.shape[1] >= 16:
         population.update(spectral(x))
-        population.update(modulated(x))
+        population.update(modulated(x, classes, n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
@@ -64,25 +64,25 @@ def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
-    A class with n windows gets n / 80 components, at least one and at most 60 over all classes, so that each averages many windows.
+    A class with n windows gets n / 80 components, at least one and at most 120 over all classes, so that each averages many windows.
     """
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(MIXTURE_RANK, len(scale))
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
     weights, centres, factors, owners = [], [], [], []
-    most = max(2, 60 // n_classes)
+    most = max(2, min(30, 120 // n_classes))
     rng = np.random.default_rng(seed)
     for c in range(n_classes):
         rows = scores[classes == c]
         if len(rows) == 0:
             continue
         components = int(np.clip(len(rows) // 80, 1, most))
-        rows = rows if len(rows) <= 6000 else rows[rng.permutation(len(rows))[:6000]]
+        rows = rows if len(rows) <= 5000 else rows[rng.permutation(len(rows))[:5000]]
         if len(rows) <= rank + 1:
             spread = np.diag(rows.std(0) + 0.1)
             weights.append([1.0]), centres.append(rows.mean(0)[None]), factors.append(spread[None])
         else:
-            model = GaussianMixture(components, reg_covar=1e-3, max_iter=30, n_init=1, random_state=seed, init_params='k-means++')
+            model = GaussianMixture(components, reg_covar=1e-3, max_iter=15, n_init=1, random_state=seed, init_params='k-means++')
             with np.errstate(all='ignore'):
                 model = _quiet(model.fit, rows)
             weights.append(model.weights_), centres.append(model.means_), factors.append(np.linalg.cholesky(model.covariances_))
@@ -124,29 +124,40 @@ def cosine_basis(time: int, terms: int) -> np.ndarray:
     return basis
 
 
-def modulated(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Envelope and carrier: offset and log-envelope coefficients together (mean, covariance over all channels); the carrier's
-    log-amplitudes (mean, spread, one common factor a channel) and its phase differences between channels (mean, jitter)."""
+def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Windows as offset + exp(slow envelope) x carrier.
+
+    Args:
+      x: [n, time, channels].
+
+    Returns:
+      (descriptors [n, d], carriers [n, time, channels]). A descriptor holds, in this order and with channels innermost: the offset, the
+      cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum. No phase is in it, so that it does
+      not change when a rhythm begins a little later.
+    """
     n, time, channels = x.shape
-    offsets = x.mean(1)
-    centred = x - offsets[:, None]
-    envelope = np.abs(signal.hilbert(centred, axis=1))
+    offsets = x.mean(1, keepdims=True)
+    envelope = np.abs(signal.hilbert(x - offsets, axis=1))
     floor = ENVELOPE_FLOOR * np.median(envelope, axis=(0, 1), keepdims=True) + 1e-6
     basis = cosine_basis(time, envelope_terms(time))
     coefficients = np.einsum('ntc,et->nec', np.log(envelope + floor), basis) / time
-    carrier = centred / np.exp(np.einsum('nec,et->ntc', coefficients, basis))
-    logs = _log_amplitudes(carrier)
-    deviations = logs - logs.mean(0)
-    common = deviations.mean(1)  # [n, channels]: a carrier that is strong or weak as a whole
-    slow = np.concatenate([offsets, coefficients.reshape(n, -1)], 1)
-    phases = np.exp(1j * np.angle(np.fft.rfft(carrier, axis=1)[:, 1:]))
+    carriers = (x - offsets) / np.exp(np.einsum('nec,et->ntc', coefficients, basis))
+    logs = _log_amplitudes(carriers)
+    return np.concatenate([part.reshape(n, -1) for part in (offsets, coefficients, logs)], 1), carriers
+
+
+def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """The mixture of the windows' descriptors (:func:`describe`), the range in which nearly all of them lie, and the phase differences
+    between channels: their circular mean and standard deviation at each frequency."""
+    descriptors, carriers = describe(x)
+    phases = np.exp(1j * np.angle(np.fft.rfft(carriers, axis=1)[:, 1:]))
     relative = (phases * phases[..., :1].conj()).mean(0)  # [frequencies, channels]
+    fitted = mixture(descriptors, classes, n_classes, seed)
     return {
-        'modulated/slow_mean': slow.mean(0), 'modulated/slow_factor': _factor(slow),
-        'modulated/log_mean': logs.mean(0), 'modulated/log_spread': (deviations - common[:, None]).std(0),
-        'modulated/common': common.std(0),
+        **{name.replace('mixture', 'modulated'): value for name, value in fitted.items()},
+        'modulated/range': np.percentile(descriptors, [0.1, 99.9], axis=0),
         'modulated/phase': np.angle(relative),
-        'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),  # circular standard deviation
+        'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),
     }
 
 

@@ -33,13 +33,13 @@ class TargetSettings:
       classes: 'uniform' draws all classes alike, 'natural' as often as they are in the training windows.
     """
 
-    name: str = 'beta'
+    name: str = 'dirichlet'
     classes: str = 'uniform'
     low: float = 0.75
     high: float = 0.9999
     a: float = 4.0
     b: float = 1.0
-    concentration: float = 1.0
+    concentration: float = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Settings:
     """
 
     method: str = 'auto'
-    count: int = 10_000
+    count: int = 20_000
     steps: int = -1
     learning_rate: float = 0.0
     accept: bool = False
@@ -85,7 +85,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
     method = settings.method
     if method == 'auto':
-        method = 'modulated' if 'modulated/log_mean' in teacher.population else 'mixture'
+        method = 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
     parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
     numbers = math.prod(teacher.shape)
     lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))

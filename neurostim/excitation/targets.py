@@ -32,13 +32,14 @@ class Target(NamedTuple):
 
 
 def make_sampler(name: str, class_share, *, low: float = 0.75, high: float = 0.9999, a: float = 4.0, b: float = 1.0,
-                 concentration: float = 1.0, similarity=None) -> Callable[[jax.Array], Target]:
+                 concentration: float = 2.0, similarity=None) -> Callable[[jax.Array], Target]:
     """Builds a sampler of targets.
 
     Args:
       name: 'threshold', the published rule: a class, wholly, and acceptance at a threshold drawn from U[low, high].
         'beta': a class with a belief drawn from Beta(a, b) between even and certain, the rest spread by a flat Dirichlet.
-        'dirichlet': the whole belief from a symmetric Dirichlet(concentration).
+        'dirichlet': the whole belief from a Dirichlet whose concentrations are `class_share` times `concentration`; with two
+        classes alike and 2.0 that is every belief as often as any other.
         'similarity': a Dirichlet whose concentrations are the drawn class's row of `similarity`, times `concentration`
         (class-similarity targets of Nayak et al. 2019, zero-shot distillation).
       class_share: [classes], how often each class is drawn; it sums to one.
@@ -70,7 +71,7 @@ def make_sampler(name: str, class_share, *, low: float = 0.75, high: float = 0.9
             rest = (jax.random.exponential(rest_key, (classes,)) + 1e-6) * (1 - one_hot(label))  # a draw may be exactly 0
             belief = own * one_hot(label) + (1 - own) * rest / rest.sum()
         elif name == 'dirichlet':
-            belief = jax.random.dirichlet(belief_key, jnp.full(classes, concentration))
+            belief = jax.random.dirichlet(belief_key, concentration * jnp.exp(logits))
             label = belief.argmax().astype(jnp.int32)
         else:
             belief = jax.random.dirichlet(belief_key, concentration * jnp.asarray(similarity)[label])

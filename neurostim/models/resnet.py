@@ -18,7 +18,7 @@ class Network(nn.Module):
     def __call__(self, x):
         activations = {}
         h, space = as_grid(x, self.shape)
-        h = activations['stem'] = Stem(self.width, space, steps=32, name='stem')(h)
+        h = activations['stem'] = Stem(self.width, space, steps=32 if space == 1 else 14, name='stem')(h)
         block = 0
         while block < 2 or max(h.shape[-1 - space:-1]) > 4:
             stride = tuple(2 if n > 2 else 1 for n in h.shape[-1 - space:-1])

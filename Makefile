@@ -1,0 +1,27 @@
+PYTHON ?= python3
+VENV = .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test bench lint clean
+
+$(VENV)/.installed: setup.py requirements.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(VENV)/.installed
+	@$(RUN) -m experiments.run --config=experiments/configs/demo.py --workdir=runs/demo
+
+test: $(VENV)/.installed
+	@$(RUN) -m pytest
+
+lint: $(VENV)/.installed
+	@$(RUN) -m ruff check .
+
+bench: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' threadpoolctl
+	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
+
+clean:
+	rm -rf $(VENV) runs

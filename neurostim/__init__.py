@@ -1,0 +1,70 @@
+"""neurostim: shares what a network learnt from private recordings, without the recordings.
+
+    import neurostim as ns
+    study = ns.load_study('breathing')
+    teacher = ns.train_teacher(study)
+    stimuli = ns.excite(teacher, count=10_000)
+    student = ns.fit_student('random_forest', stimuli, teacher)
+    results = ns.evaluate(study, teacher, stimuli, students=('cnn', 'random_forest'))
+    print(ns.table(results))
+"""
+
+from __future__ import annotations
+
+__version__ = '0.1.0'
+
+
+def load_study(name: str, path=None, seed: int = 0, **options):
+    """A :class:`neurostim.study.Study`; names and options are those of `neurostim.data`."""
+    from neurostim import data
+    return data.load(name, path, seed, **options)
+
+
+def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0, **options):
+    """A :class:`neurostim.teacher.Teacher`: a committee of zoo members, trained on the study's training windows.
+
+    Args:
+      options: fields of :class:`neurostim.training.TrainingOptions`, e.g. ``steps``.
+    """
+    from neurostim import teacher, training
+    return teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options))
+
+
+def excite(teacher, seed: int = 0, **settings):
+    """Stimuli in memory: ``x`` in the study's units, ``probabilities`` (the teacher's whole softmax), ``label``.
+
+    Args:
+      settings: fields of :class:`neurostim.excitation.produce.Settings`, e.g. ``count``, ``method``, ``steps``.
+    """
+    from neurostim.excitation import produce
+    return produce.generate(teacher, produce.Settings(**settings), seed)
+
+
+def fit_student(name: str, stimuli, teacher, seed: int = 0):
+    """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
+
+    Args:
+      teacher: only its scaling is used, which travels with the stimuli.
+    """
+    from neurostim import students
+    from neurostim.evaluation.comparison import synthetic_source
+    source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed)
+    student = students.fit(name, source.x, source.targets, seed, source.held)
+    return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
+
+
+def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3, steps: int = 1000) -> dict:
+    """Students on real windows, on stimuli and on a control, compared on the study's test windows; the shape of results.json.
+
+    Args:
+      control: unexcited stimuli; None draws as many as there are stimuli, by the default method.
+      steps: most optimiser steps of a network.
+    """
+    from neurostim import pipeline
+    return pipeline.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps)
+
+
+def table(results: dict) -> str:
+    """Results as a table for the terminal."""
+    from neurostim import report
+    return report.table(results)
