@@ -118,7 +118,7 @@ def test_no_steps_are_plain_draws_labelled_by_the_teacher():
     """Without jit here, and with it in the plain draws."""
     s = setup('mixture')
     excite = engine.make_excite(s.parameterisation, s.sample, s.teacher.apply, s.options(steps=0), 4, 4)
-    found = excite(KEY, 0, jax.tree.map(jnp.asarray, s.params), s.population)
+    found = excite(KEY, 0, *jax.tree.map(jnp.asarray, (s.params, s.population)))
     for slot in range(4):
         variables, context, *_ = s.begin(slot, 0)
         close(found.x[slot], s.parameterisation.decode(s.population, variables, context), rtol=1e-5, atol=1e-5)
@@ -225,7 +225,7 @@ def test_warm_variables_are_handed_on_within_a_chain_alone():
     """A stimulus within a chain starts where its predecessor was accepted: on its own it would be another one."""
     found, alone = chained(), reference('gaussian')
     apart = np.abs(found.x - alone.x).reshape(COUNT, -1).max(1)
-    handed = np.array([i % CHAIN > 0 and found.accepted[i - 1] and found.attempts[i] == 1 for i in range(COUNT)])
+    handed = np.array([i % CHAIN > 0 and found.accepted[i - 1] and alone.attempts[i] == 1 for i in range(COUNT)])
     assert handed.sum() >= 3 and (apart[handed] > 0.01).all() and (apart[::CHAIN] < 2e-3).all()
 
 

@@ -13,7 +13,7 @@ QUICK_COMPILE = True
 SHARE = np.array([0.5, 0.3, 0.15, 0.05])
 SIMILARITY = np.array([[1, 0.9, 0.01, 0.1], [0.9, 1, 0.2, 0.1], [0.01, 0.2, 1, 0.5], [0.1, 0.1, 0.5, 1]])
 DRAWS = 4000
-OPTIONS = {'beta': {'a': 3.0, 'b': 2.0}, 'dirichlet': {'concentration': 0.3}, 'similarity': {'concentration': 2.0}}
+OPTIONS = {'beta': {'a': 3.0, 'b': 2.0}, 'dirichlet': {'concentration': 1.5}, 'similarity': {'concentration': 2.0}}
 
 
 @functools.cache
@@ -38,9 +38,9 @@ def test_beliefs_are_distributions_and_labels_follow_the_shares(drawn):
     name, target = drawn
     assert target.belief.shape == (DRAWS, 4) and (target.belief >= 0).all()
     np.testing.assert_allclose(target.belief.sum(1), 1, atol=1e-5)
-    share = np.full(4, 0.25) if name == 'dirichlet' else SHARE  # a symmetric Dirichlet takes no side
-    frequency = np.bincount(target.label, minlength=4) / DRAWS
-    assert (np.abs(frequency - share) < 4 * np.sqrt(share * (1 - share) / DRAWS)).all()
+    # How often a class is drawn, or, where no class is drawn, how much it is believed in on average.
+    frequency = target.belief.mean(0) if name == 'dirichlet' else np.bincount(target.label, minlength=4) / DRAWS
+    assert (np.abs(frequency - SHARE) < 4 * np.sqrt(SHARE * (1 - SHARE) / DRAWS)).all()
 
 
 def test_thresholds(drawn):
@@ -88,8 +88,7 @@ def test_beta_of_two_classes_is_never_nan():
 
 def test_dirichlet_concentration():
     target = draw('dirichlet')
-    np.testing.assert_allclose(target.belief.mean(0), 0.25, atol=0.03)
-    assert target.belief.var() == pytest.approx(0.25 * 0.75 / (4 * 0.3 + 1), rel=0.1)
+    np.testing.assert_allclose(target.belief.var(0), SHARE * (1 - SHARE) / (OPTIONS['dirichlet']['concentration'] + 1), rtol=0.15)
     np.testing.assert_array_equal(target.label, target.belief.argmax(1))
 
 
