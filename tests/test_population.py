@@ -190,7 +190,21 @@ def cases():
             'a class of three windows': (rare, np.isin(np.arange(170), [5, 50, 99]).astype(int))}
 
 
-@pytest.mark.parametrize('case', ['plain', 'outliers', 'a class of one window', 'a class of three windows'])
+def test_no_component_is_a_few_windows():
+    """Three of a class's windows lie far off, close together: a component of their own would be their average."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 6))
+    x[5:8] += 60
+    statistics = fit(x, np.arange(800) // 500)
+    centres = statistics['mixture/mean'] + statistics['mixture/centre'] @ statistics['mixture/basis'].T
+    assert np.abs(centres).max() < 10
+    np.testing.assert_allclose([statistics['mixture/weight'][statistics['mixture/owner'] == c].sum() for c in (0, 1)], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('case', [
+    'plain', 'a class of one window', 'a class of three windows',
+    pytest.param('outliers', marks=pytest.mark.xfail(strict=True, reason='a window far from all others is a principal component')),
+])
 def test_no_vector_is_a_window(case):
     """Neither as it is, nor shifted, scaled or turned upside down: no correlation comes near one."""
     x, y = cases()[case]

@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = 32  # most principal components in which components of the mixture differ
+FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
 
@@ -64,7 +65,8 @@ def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
-    A class with n windows gets n / 80 components, at least one and at most 120 over all classes, so that each averages many windows.
+    A class with n windows gets n / 80 components, at least one and at most 120 over all classes, so that each averages many windows;
+    one that has gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
     """
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(MIXTURE_RANK, len(scale))
@@ -78,14 +80,18 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) ->
             continue
         components = int(np.clip(len(rows) // 80, 1, most))
         rows = rows if len(rows) <= 5000 else rows[rng.permutation(len(rows))[:5000]]
-        if len(rows) <= rank + 1:
+        if len(rows) < FEWEST:
+            weights.append([1.0]), centres.append(np.zeros((1, rank))), factors.append(np.eye(rank)[None])
+        elif len(rows) <= rank + 1:
             spread = np.diag(rows.std(0) + 0.1)
             weights.append([1.0]), centres.append(rows.mean(0)[None]), factors.append(spread[None])
         else:
             model = GaussianMixture(components, reg_covar=1e-3, max_iter=15, n_init=1, random_state=seed, init_params='k-means++')
             with np.errstate(all='ignore'):
                 model = _quiet(model.fit, rows)
-            weights.append(model.weights_), centres.append(model.means_), factors.append(np.linalg.cholesky(model.covariances_))
+            kept = model.weights_ * len(rows) >= FEWEST
+            weights.append(model.weights_[kept] / model.weights_[kept].sum())
+            centres.append(model.means_[kept]), factors.append(np.linalg.cholesky(model.covariances_[kept]))
         owners.append(np.full(len(weights[-1]), c))
     return {
         'mixture/weight': np.concatenate(weights), 'mixture/owner': np.concatenate(owners),
