@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from neurostim.errors import UserError
@@ -20,14 +20,25 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that the phases writ
 _PHASE = flags.DEFINE_list('phase', ['all'], "Comma list of 'train', 'excite', 'evaluate', or 'all'.")
 
 
-def parse_flags(arguments: list[str]) -> list[str]:
-    """Parses the command line; whatever is wrong with it or with the config file is the user's to mend."""
+def check_flags() -> None:
+    """Refuses a command line without the flags that an experiment needs."""
+    if _CONFIG.value is None or not _WORKDIR.value:
+        raise UserError('give --config=experiments/configs/NAME.py and --workdir=DIR')
+
+
+def parse_flags(arguments: list[str], check=check_flags) -> list[str]:
+    """Parses the command line; whatever is wrong with it or with the config file is the user's to mend.
+
+    Args:
+      check: raises a UserError where a flag is missing; another entry point has its own.
+    """
     try:
         rest = flags.FLAGS(arguments)
+        if not flags.FLAGS['verbosity'].present:
+            logging.set_verbosity(logging.WARNING)  # absl shows INFO otherwise, and orbax has much to tell
         if rest[1:]:
             raise UserError(f'unexpected argument {rest[1]!r}: options are written --name=value')
-        if _CONFIG.value is None or not _WORKDIR.value:
-            raise UserError('give --config=experiments/configs/NAME.py and --workdir=DIR')
+        check()
         return rest
     except (UserError, flags.Error, ArithmeticError, AttributeError, ImportError, LookupError, OSError, SyntaxError, TypeError,
             ValueError) as error:
@@ -55,7 +66,7 @@ def main(_) -> None:
         from neurostim import config as configs
         from neurostim import pipeline
         phases = pipeline.PHASES if _PHASE.value == ['all'] else _PHASE.value
-        for phase in phases:
+        for phase in phases or ['']:
             if phase not in pipeline.PHASES:
                 raise UserError(f"unknown phase {phase!r}: choose 'all' or a comma list of {', '.join(pipeline.PHASES)}")
         configs.check(_CONFIG.value)

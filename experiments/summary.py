@@ -1,0 +1,40 @@
+r"""Prints finished runs as one Markdown table: what README and BUILD_NOTES quote.
+
+    python -m experiments.summary runs/apnea_respiration runs/sleep_features
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+
+def rows(results: dict) -> list[str]:
+    """Markdown rows of one results.json: a student a row."""
+    study = results['study']['name']
+    lines = []
+    for student in results['students']:
+        low, high = student['kappa_gap_ci95']
+        kappas = [f"{student[source]['kappa']:.3f} ± {student[source]['kappa_sd']:.3f}" for source in ('real', 'stimuli', 'control')]
+        cells = [study, student['name'], *kappas, f"{student['kappa_gap']:+.3f} [{low:+.3f}, {high:+.3f}]"]
+        lines.append(f'| {" | ".join(cells)} |')
+    gaps = [student['kappa_gap'] for student in results['students']]
+    teacher, stimuli = results['teacher'], results['stimuli']
+    lines.append(f'| {study} | *teacher {teacher["kappa"]:.3f}; {stimuli["count"]} stimuli by {stimuli["method"]}, '
+                 f'{stimuli["per_second"] or 0:.0f} a second; {student["seeds"]} seeds* | | | | *mean {np.mean(gaps):+.3f}* |')
+    return lines
+
+
+def main(folders: list[str]) -> None:
+    """Prints the table."""
+    print('| study | student | real windows | stimuli | unexcited control | gap [95 % interval] |')
+    print('| --- | --- | --- | --- | --- | --- |')
+    for folder in folders:
+        print('\n'.join(rows(json.loads((pathlib.Path(folder) / 'results.json').read_text()))))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
