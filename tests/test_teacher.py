@@ -1,6 +1,7 @@
 """The teacher: trained on training windows alone, saved and read back whole, or not at all."""
 
 import dataclasses
+import gc
 import json
 import shutil
 
@@ -182,6 +183,9 @@ def test_damage_is_the_users(saved, damage):
     with pytest.raises(UserError, match='run --phase=train|choose one of|name at least one') as caught:
         teachers.load(saved)
     assert str(saved) in str(caught.value) or damage in ('unknown model', 'no model')
+    del caught
+    if 'checkpoint' in damage or damage in ('flipped bits', 'a file gone'):
+        gc.collect()  # orbax's unfinished reads, while their complaint is filtered
 
 
 @pytest.mark.parametrize('names, message', [((), 'teacher.models is empty'), (('mlp', 'gru2'), "unknown model 'gru2'")])
