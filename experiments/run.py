@@ -24,6 +24,10 @@ def check_flags() -> None:
     """Refuses a command line without the flags that an experiment needs."""
     if _CONFIG.value is None or not _WORKDIR.value:
         raise UserError('give --config=experiments/configs/NAME.py and --workdir=DIR')
+    try:
+        _CONFIG.value.seed  # noqa: B018 (a file that cannot be loaded says so on its first use)
+    except OSError as error:
+        raise UserError(f'{error}: give one of experiments/configs') from error
 
 
 def parse_flags(arguments: list[str], check=check_flags) -> list[str]:
@@ -40,8 +44,12 @@ def parse_flags(arguments: list[str], check=check_flags) -> list[str]:
             raise UserError(f'unexpected argument {rest[1]!r}: options are written --name=value')
         check()
         return rest
-    except (UserError, flags.Error, ArithmeticError, AttributeError, ImportError, LookupError, OSError, SyntaxError, TypeError,
-            ValueError) as error:
+    except (AttributeError, LookupError) as error:
+        text = error
+        while isinstance(text, BaseException) and text.args:  # a LookupError's own text is the repr of what it has to say
+            text = text.args[0]
+        fail(f'--config has no {text}: see the fields in the config file and in neurostim/config.py')
+    except (UserError, flags.Error, ArithmeticError, ImportError, OSError, SyntaxError, TypeError, ValueError) as error:
         fail(error)
 
 
@@ -69,8 +77,8 @@ def main(_) -> None:
         for phase in phases or ['']:
             if phase not in pipeline.PHASES:
                 raise UserError(f"unknown phase {phase!r}: choose 'all' or a comma list of {', '.join(pipeline.PHASES)}")
+        prepare_jax()  # before anything is compiled
         configs.check(_CONFIG.value)
-        prepare_jax()
         pipeline.run(_CONFIG.value, _WORKDIR.value, phases)
     except UserError as error:
         fail(error)

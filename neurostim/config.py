@@ -6,16 +6,18 @@ The library knows dataclasses only; `ml_collections` stays here and in `experime
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import ml_collections
 
 from neurostim import models, students
 from neurostim.data import SOURCES
 from neurostim.errors import UserError, choose
+from neurostim.excitation import produce
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.training import TrainingOptions
 
-STUDENTS = ('cnn', 'resnet', 'gru', 'lstm', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
+STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
             'naive_bayes')
 
 
@@ -28,8 +30,8 @@ def default_config() -> ml_collections.ConfigDict:
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': 1000,
-        'evaluate': {'seeds': 5, 'interval_draws': 2000},
+        'student_steps': 800,
+        'evaluate': {'seeds': 3, 'interval_draws': 2000},
     })
 
 
@@ -56,6 +58,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f'{name} is {value}: give at least 1')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
+    for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
+        value = config.teacher.training[name]
+        if not 0 <= value < math.inf:
+            raise UserError(f'teacher.training.{name} is {value}: give a finite number, 0 or more')
+    produce.check(excite_settings(config))
 
 
 def study_options(config) -> dict:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 import time
 
 import numpy as np
@@ -25,7 +24,7 @@ from neurostim.teacher import Teacher
 PHASES = ('train', 'excite', 'evaluate')
 
 
-def run(config, workdir, phases=PHASES, say=lambda text: print(text, file=sys.stderr, flush=True)) -> None:
+def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
     """Runs phases in their order.
 
     Args:
@@ -34,10 +33,20 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, file=sys.st
       say: takes lines of text for the user.
     """
     workdir = pathlib.Path(workdir)
+    _check_writable(workdir)
     functions = {'train': train, 'excite': excite, 'evaluate': evaluate}
     for phase in PHASES:
         if phase in phases:
             functions[phase](config, workdir, say)
+
+
+def _check_writable(workdir: pathlib.Path) -> None:
+    """Refuses a folder that cannot be written to before the work that would be lost."""
+    place = workdir.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f'--workdir={workdir}: {place} is no folder that can be written to: choose another')
 
 
 def load_study(config) -> Study:
@@ -108,8 +117,9 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     summary = store.summary(workdir / 'stimuli')
     manifest = store.manifest(workdir / 'stimuli')
     settings = produce.from_manifest(manifest)
+    _check_same_windows(config, workdir)
     study = load_study(config)
-    trained_on = json.loads((workdir / 'teacher' / 'study.json').read_text())
+    trained_on = _read(workdir / 'teacher' / 'study.json')
     if trained_on != plain(describe(study)):
         raise UserError(f"the teacher in {workdir} learnt study {trained_on['name']!r} ({trained_on['train_windows']} training windows), "
                         f'but the config names {study.name!r} ({int((~study.test).sum())}): evaluate with the same study.*')
@@ -130,6 +140,27 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     os.replace(temporary, workdir / 'results.json')
     print(report.table(results))
     print(f'report: {workdir / "report.html"}')
+
+
+def _read(path: pathlib.Path) -> dict:
+    """What `train` left beside the teacher."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f'{path} cannot be read ({error}): delete {path.parent} and run --phase=train again') from None
+
+
+def _check_same_windows(config, workdir: pathlib.Path) -> None:
+    """Refuses a config whose test windows may be among those that the teacher has learnt from: the seed and the options of the study
+    decide who is held out. Where the files lie may differ, as on another machine."""
+    learnt = _read(workdir / 'teacher' / 'config.json')
+    wanted = plain({**config.study.to_dict(), 'seed': config.seed})
+    learnt = {**learnt['study'], 'seed': learnt['seed']}
+    changed = [f'{key}: {learnt.get(key)!r} -> {wanted.get(key)!r}' for key in sorted({*learnt, *wanted} - {'path'})
+               if learnt.get(key) != wanted.get(key)]
+    if changed:
+        raise UserError(f'the teacher in {workdir} learnt from another study ({"; ".join(changed)}): '
+                        'evaluate with the same study.* and seed, or choose another --workdir')
 
 
 def stimuli_entry(summary: dict, method: str) -> dict:

@@ -6,7 +6,6 @@ The parent has started no backend and no thread of its own, so that forking is s
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ import sys
 import threading
 import time
 import typing
+import warnings
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ class Runner:
                        'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
         environment.pop('NEUROSTIM_DATA_DIR', None)
         self._process = subprocess.Popen(
-            [sys.executable, '-W', 'ignore', __file__], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [sys.executable, __file__], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, *arguments: str, kill_after: float | None = None) -> Finished:
         """Runs `python -m experiments.run ARGUMENTS` in the repository's root, and kills it after so many seconds."""
@@ -70,8 +70,9 @@ def child(arguments: list[str], out: str, err: str) -> typing.NoReturn:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, stream.fileno())
     status = 1
+    sys.argv = ['experiments/run.py', *arguments]
     try:
-        app.run(run.main, argv=['run', *arguments], flags_parser=run.parse_flags)
+        app.run(run.main, flags_parser=run.parse_flags)
     except SystemExit as end:
         status = end.code or 0
     except BaseException:
@@ -90,11 +91,9 @@ def main() -> None:
     import experiments.run  # noqa: F401
     from neurostim import config, pipeline  # noqa: F401
     for line in sys.stdin:
-        pid = os.fork()
+        with warnings.catch_warnings(action='ignore'):  # JAX warns of forks: there is no thread yet that could hold a lock
+            pid = os.fork()
         if pid == 0:
-            with contextlib.suppress(ValueError):
-                import warnings
-                warnings.resetwarnings()
             child(**json.loads(line))
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

@@ -16,4 +16,5 @@ def get_config():
     config.study.channels = ('Resp N',)
     config.study.split = 'blocks'
     config.teacher.models = ('cnn', 'cnn', 'gru', 'mlp', 'mlp')
+    config.evaluate.seeds = 5
     return config

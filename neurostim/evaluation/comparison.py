@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from neurostim import models, students, training
+from neurostim.errors import UserError
 from neurostim.evaluation import utility
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
 HELD_SHARE = 0.1  # of stimuli, to stop networks early: a third party has no real window for that
+FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
 class Source(NamedTuple):
@@ -39,7 +41,12 @@ class Task(NamedTuple):
 
 def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Source:
     """A source of labelled stimuli; a tenth, drawn at random, stops networks early."""
-    return Source(x, probabilities, np.random.default_rng(seed).random(len(x)) < HELD_SHARE)
+    if len(x) < 2:
+        raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
+    held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE
+    if held.all() or not held.any():  # a few stimuli only
+        held = np.arange(len(x)) == 0
+    return Source(x, probabilities, held)
 
 
 def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
@@ -57,6 +64,9 @@ def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
     return sources | checks
 
 
+CHECKSUM_BYTES = hashlib.sha256().digest_size
+
+
 class Cache:
     """Predictions on disk, so that a killed evaluation goes on where it stopped; None as a folder keeps nothing.
 
@@ -69,14 +79,13 @@ class Cache:
         self._folder = None if folder is None else folder / digest[:16]
 
     def get(self, task: Task) -> np.ndarray | None:
-        """The probabilities of a finished task."""
+        """The probabilities of a finished task; None where there are none, or damaged ones."""
         path = self._path(task)
         if path is None or not path.exists():
             return None
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            return None
+        content = path.read_bytes()
+        content, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+        return np.load(io.BytesIO(content), allow_pickle=False) if hashlib.sha256(content).digest() == checksum else None
 
     def put(self, task: Task, probabilities: np.ndarray) -> None:
         """Keeps a finished task's probabilities, whole or not at all."""
@@ -87,7 +96,7 @@ class Cache:
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
         temporary = path.with_suffix('.tmp')
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
         os.replace(temporary, path)
 
     def _path(self, task):
@@ -147,7 +156,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     def check(name, source):  # a network has not learnt from the held windows; a classical algorithm has
         return Task(name, source if name in models.NAMES else f'{source}_check', 0)
 
-    first = [check(name, source) for name in names for source in ('real', 'real_soft')]
+    # Another network each time, so that two threads do not compile the same one.
+    first = [check(name, source) for source in ('real', 'real_soft') for name in names]
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
@@ -183,9 +193,10 @@ def compare(names: tuple[str, ...], seeds: int, predictions: dict[Task, np.ndarr
             draws: int = 2000) -> tuple[list[dict], dict]:
     """The contract's rows, one a student, and the confusion matrices summed over seeds.
 
-    Besides the contract's figures a row has the standard deviation of kappa over seeds (`kappa_sd`) and the secondary metrics.
+    Besides the contract's figures a row has the standard deviation of kappa over seeds (`kappa_sd`) and the secondary metrics, and a
+    `note` where the test windows come from too few groups for an interval that can be relied on.
     """
-    classes = len(test.classes)
+    classes, groups = len(test.classes), len(np.unique(test.group))
     rows, matrices = [], {}
     for name in names:
         row = {'name': name, 'seeds': seeds}
@@ -196,6 +207,10 @@ def compare(names: tuple[str, ...], seeds: int, predictions: dict[Task, np.ndarr
         called = {source: np.stack([predictions[Task(name, source, seed)].argmax(1) for seed in range(seeds)]) for source in SOURCES}
         row['kappa_gap'], row['kappa_gap_ci95'] = utility.gap_interval(
             test.y, test.group, called['real'], called['stimuli'], classes, draws)
+        if groups < 2:
+            row['note'] = 'no interval: all test windows are of one subject, record or block'
+        elif groups < FEW_GROUPS:
+            row['note'] = f'the interval rests on {groups} test subjects, records or blocks: it is too narrow'
         matrices[name] = {source: sum(utility.confusion(test.y, c, classes) for c in called[source]) for source in SOURCES}
         rows.append(row)
     return rows, matrices

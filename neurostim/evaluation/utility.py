@@ -56,7 +56,7 @@ def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np.ndarray, classes: int,
-                 draws: int = 2000, seed: int = 0) -> tuple[float, list[float]]:
+                 draws: int = 2000, seed: int = 0) -> tuple[float, list[float] | None]:
     """The kappa gap (real minus stimuli, each a mean over seeds) and its 95 % bootstrap interval over groups.
 
     Groups (test subjects, records or blocks) are resampled with replacement, both students on the same draw, so that the
@@ -65,6 +65,9 @@ def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np
     Args:
       y, group: int [n].
       real, stimuli: int [seeds, n], predicted classes.
+
+    Returns:
+      (gap, [low, high]); None for an interval where there is one group only, which says nothing about others.
     """
     groups = np.unique(group)
 
@@ -80,5 +83,7 @@ def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np
 
     real_kappa, real_draws = kappas(real)
     stimuli_kappa, stimuli_draws = kappas(stimuli)
+    if len(groups) < 2:
+        return real_kappa - stimuli_kappa, None
     low, high = np.percentile(real_draws - stimuli_draws, [2.5, 97.5])
     return real_kappa - stimuli_kappa, [float(low), float(high)]

@@ -73,16 +73,30 @@ DEFAULT_STEPS = {'direct': 100, 'generator': 50}
 DEFAULT_RATE = {'generator': 1e-3}
 
 
+def check(settings: Settings) -> None:
+    """Refuses what no teacher could be excited with.
+
+    Raises:
+      UserError: an unknown name, or a value out of range.
+    """
+    choose(settings.method, ('auto', *parameterisations.NAMES), 'excite.method')
+    for name, least in (('count', 1), ('attempts', 1), ('chain', 1), ('batch', 0), ('lanes', 0), ('steps', -1), ('learning_rate', 0)):
+        if not least <= getattr(settings, name) < math.inf:
+            raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
+    for name, value in dataclasses.asdict(settings.weights).items():
+        if name != 'unit_name' and not math.isfinite(value):
+            raise UserError(f'excite.weights.{name} is {value}: give a finite number')
+    choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
+    _sampler(settings.target, np.full(2, 0.5), np.eye(2))
+
+
 def resolve(settings: Settings, teacher: Teacher) -> Settings:
     """Fills in what was left to choose; the result says exactly what is run.
 
     Raises:
-      UserError: a value out of range.
+      UserError: as :func:`check`; also a method that does not suit the teacher's windows.
     """
-    for name in ('count', 'attempts', 'chain'):
-        if getattr(settings, name) < 1:
-            raise UserError(f'excite.{name} is {getattr(settings, name)}: give at least 1')
-    choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
+    check(settings)
     method = settings.method
     if method == 'auto':
         method = 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
@@ -110,14 +124,18 @@ def unexcited(settings: Settings) -> Settings:
     return dataclasses.replace(settings, steps=0, accept=False, lanes=settings.lanes)
 
 
+def _sampler(target: TargetSettings, share, similarity):
+    given = dataclasses.asdict(target)
+    given.pop('classes')
+    return targets.make_sampler(class_share=share, similarity=similarity, **given)
+
+
 def make_call(teacher: Teacher, settings: Settings):
     """Compiles resolved settings; returns (call, stimuli a call), as :func:`neurostim.excitation.sharding.over_devices`."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
-    given = dataclasses.asdict(settings.target)
-    given.pop('classes')
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
-    sampler = targets.make_sampler(class_share=share, similarity=similarity, **given)
+    sampler = _sampler(settings.target, share, similarity)
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts, settings.weights)
     count = settings.batch if settings.accept else settings.lanes
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
