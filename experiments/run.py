@@ -48,7 +48,7 @@ def parse_flags(arguments: list[str], check=check_flags) -> list[str]:
         text = error
         while isinstance(text, BaseException) and text.args:  # a LookupError's own text is the repr of what it has to say
             text = text.args[0]
-        fail(f'--config has no {text}: see the fields in the config file and in neurostim/config.py')
+        fail(f'--config, no such field or attribute: {text}: see the fields in the config file and in neurostim/config.py')
     except (UserError, flags.Error, ArithmeticError, ImportError, OSError, SyntaxError, TypeError, ValueError) as error:
         fail(error)
 
