@@ -31,7 +31,7 @@ def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
       probabilities: [n, classes]; only their order matters.
 
     Returns:
-      floats; AUROC is nan where the test windows lack a class.
+      floats; nan where the test windows lack the class that it takes (AUROC: any class).
     """
     classes = probabilities.shape[1]
     matrix = confusion(y, probabilities.argmax(1), classes).astype(float)
@@ -51,8 +51,14 @@ def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         auroc = np.nan
     return {
         'accuracy': float(right.sum() / matrix.sum()), 'kappa': float(kappa(matrix)),
-        'sensitivity': float(np.nanmean(sensitivity[which])), 'specificity': float(np.nanmean(specificity[which])),
-        'f1': float(np.nanmean(f1[which])), 'auroc': float(auroc)}
+        'sensitivity': _mean(sensitivity[which]), 'specificity': _mean(specificity[which]), 'f1': _mean(f1[which]),
+        'auroc': float(auroc)}
+
+
+def _mean(values: np.ndarray) -> float:
+    """Over what is not nan; nan where nothing is left."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else np.nan
 
 
 def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np.ndarray, classes: int,
