@@ -1,0 +1,372 @@
+r"""Excitation's throughput: rows over models x methods x batch x dtype, and side by side with PyTorch.
+
+    python -m experiments.benchmark --output=runs/benchmark.json
+    python -m experiments.benchmark --output=FILE.json --config.cases="('cnn',)" --config.batches="(128, 512)" --config.repeats=3
+    python -m experiments.benchmark --output=FILE.json --config=experiments/configs/apnea_respiration.py --config.study.path=FOLDER
+
+Fields of --config are described in `experiments/configs/benchmark.py`, the default. An experiment's config is taken as well: then
+its study and its committee are what is measured, with its method and with 'direct'.
+
+What is measured, and how:
+  models     'cnn' (windows [60, 1]), 'committee' (the default one, the same windows), 'published' (the published MNIST classifier,
+             images [28, 28, 1]). Weights are random: speed does not depend on them. Windows are the embedded breathing study, images
+             are made with NumPy; they matter for the sizes of the population's statistics only.
+  time       of the calls that `excite` makes, results fetched to the host; each repeat lasts at least `seconds`; medians of `repeats`.
+  compile    the first call less a later one; nothing comes from the cache on disk.
+  FLOPs      XLA's cost analysis of the program as written, before fusion, so that what is computed twice counts once. It counts
+             a loop's body once whatever its length: one gradient step is a program with one step less a program with none, with the
+             teacher's own loops unrolled. The rate counts these steps alone: drawing a start and the last look at it are time, not work.
+  peak       the best of several large float32 matrix products, repeated through the run, in JAX's default precision for the device,
+             which is what excitation uses too. Several accelerators are compared with as many times the peak of one.
+  memory     off CPU the allocator's peak since the process started; on CPU the most resident memory of the process during the row
+             (VmHWM; where it cannot be reset, ru_maxrss, the most since the start). What it is stands in `peak_memory_kind`.
+  versus     `experiments/benchmark_torch.py`; always on CPU. Each thread count is a process of its own, pinned to as many CPUs,
+             because JAX takes its threads when it starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from experiments import run as entry
+from neurostim import config as configs
+from neurostim import data, pipeline
+from neurostim import teacher as teachers
+from neurostim.errors import UserError, choose
+from neurostim.excitation import engine, parameterisation, produce, targets
+from neurostim.excitation.population import fit_population
+from neurostim.scaling import fit_scaling
+from neurostim.study import Study, make_study
+from neurostim.teacher import Teacher
+
+_OUTPUT = flags.DEFINE_string('output', None, 'The JSON file to write.')
+CONFIG = pathlib.Path(__file__).parent / 'configs' / 'benchmark.py'
+CASES = ('cnn', 'committee', 'published')
+DTYPES = ('float32', 'bfloat16')
+TORCH = "PyTorch is not installed, so there is no comparison: pip install 'torch==2.13.0' threadpoolctl, or `make bench`"
+
+
+class Case(NamedTuple):
+    """A teacher and what it is measured with, unless the config says so."""
+
+    teacher: Teacher
+    methods: tuple[str, ...]
+    batches: tuple[int, ...]
+
+
+def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0) -> Teacher:
+    """A teacher for the study with random weights."""
+    train = study.part(test=False)
+    scaling = fit_scaling(train.x, study.kind)
+    model = teachers.model_options(names, study.shape, len(study.classes))
+    params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(seed)))
+    population = fit_population(scaling.forward(train.x), study.kind, train.y, len(study.classes), seed)
+    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, {})
+
+
+def random_images(seed: int = 0, n: int = 1500) -> Study:
+    """Ten classes of smooth blotches [28, 28, 1], as many numbers as MNIST's."""
+    rng = np.random.default_rng(seed)
+    low = np.kron(rng.normal(size=(n, 7, 7)), np.ones((4, 4)))
+    x = np.clip(low + 0.3 * rng.normal(size=low.shape), 0, 1)[..., None]
+    return make_study('random images', x, np.arange(n) % 10, np.arange(n) // 10 % 10)
+
+
+def make_case(name: str, seed: int = 0, generator: bool = False) -> Case:
+    """One of `CASES`."""
+    on_cpu = jax.default_backend() == 'cpu'
+    if name == 'published':
+        methods = ('direct', 'mixture') + ('generator',) * generator
+        return Case(random_teacher(('published',), random_images(seed), seed), methods, (32, 128) if on_cpu else (1024, 8192))
+    names = ('cnn',) if name == 'cnn' else tuple(configs.default_config().teacher.models)
+    batches = (128, 512, 2048)[: 3 if name == 'cnn' else 2] if on_cpu else (4096, 32768)
+    return Case(random_teacher(names, data.load('breathing', seed=seed), seed), ('direct', 'modulated', 'gaussian'), batches)
+
+
+def experiment_case(config) -> Case:
+    """The study and the committee of an experiment's config."""
+    configs.check(config)
+    teacher = random_teacher(tuple(config.teacher.models), pipeline.load_study(config), config.seed)
+    settings = produce.resolve(configs.excite_settings(config), teacher)
+    return Case(teacher, tuple(dict.fromkeys((settings.method, 'direct'))), (0,))
+
+
+def in_dtype(teacher: Teacher, dtype: str) -> Teacher:
+    """The same teacher, computing in `dtype`; logits stay float32."""
+    if dtype == 'float32':
+        return teacher
+
+    def apply(params, x, dropout_key=None):
+        logits, activations = teacher.model.apply(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), x.astype(dtype), dropout_key)
+        return logits.astype(jnp.float32), activations
+
+    return dataclasses.replace(teacher, model=teacher.model._replace(apply=apply))
+
+
+def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, str, produce.Settings]]:
+    """Every row to measure as (case, teacher, dtype, resolved settings); refuses what does not fit before anything is timed."""
+    dtypes = config.dtypes or (DTYPES[:1] if jax.default_backend() == 'cpu' else DTYPES)
+    rows = []
+    for name, case in cases.items():
+        for method in config.methods or case.methods:
+            steps = config.steps
+            if steps < 0 and case.teacher.kind == 'images':
+                steps = {'direct': 20, 'generator': 5}.get(method, -1)
+            for batch in (0,) if method == 'generator' and not config.batches else config.batches or case.batches:
+                settings = produce.resolve(produce.Settings(method, steps=steps, batch=batch), case.teacher)
+                rows += [(name, in_dtype(case.teacher, dtype), dtype, settings) for dtype in dtypes]
+    return rows
+
+
+def step_flops(teacher: Teacher, settings: produce.Settings, stimuli: int = 4) -> float:
+    """FLOPs of one gradient step of one stimulus: forward, backward to the searched variables, objective and Adam."""
+    sampler = targets.make_sampler('threshold', teacher.population['class_share'])
+
+    def flops(steps):
+        options = engine.Options(steps, settings.learning_rate, weights=settings.weights)
+        excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli)
+        return jax.jit(excite).lower(jax.random.key(0), 0, teacher.params, teacher.population).cost_analysis()['flops']
+
+    with mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)):
+        return (flops(1) - flops(0)) / stimuli
+
+
+def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
+    """FLOP/s of the best large float32 matrix product."""
+    product, best = jax.jit(jnp.matmul), 0.0
+    for n in sizes or ((1024, 2048, 3072) if jax.default_backend() == 'cpu' else (4096, 8192, 16384)):
+        a = jax.random.normal(jax.random.key(n), (n, n))
+        product(a, a).block_until_ready()
+        for _ in range(repeats):
+            started = time.perf_counter()
+            product(a, a).block_until_ready()
+            best = max(best, 2 * n**3 / (time.perf_counter() - started))
+    return best
+
+
+def reset_peak_memory() -> bool:
+    """Starts the process's resident peak anew; False where the system does not allow it."""
+    try:
+        pathlib.Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory(reset: bool) -> tuple[int, str]:
+    """(bytes, what they are)."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if 'peak_bytes_in_use' in stats:
+        return stats['peak_bytes_in_use'], 'device allocator, since the process started'
+    if reset:
+        line = next(line for line in pathlib.Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+        return int(line.split()[1]) * 1024, 'resident memory of the process during the row (VmHWM)'
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'resident memory of the process since it started (ru_maxrss)'
+
+
+def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0):
+    """(run, stimuli a call): ``run(calls)`` makes that many batches, fetched to the host, and returns the seconds it took."""
+    call, total = produce.make_call(teacher, settings)
+    key = jax.random.key(seed)
+
+    def run(calls):
+        started = time.perf_counter()
+        for _ in produce.stream(call, key, teacher, range(0, calls * total, total)):
+            pass
+        return time.perf_counter() - started
+
+    return run, total
+
+
+def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings, config) -> dict[str, Any]:
+    """One row, but for its fraction of the peak."""
+    reset = reset_peak_memory()
+    run, total = timed_excitation(teacher, settings, config.seed)
+    first, once = run(1), run(1)
+    calls = max(1, math.ceil(config.seconds / once))
+    seconds = [run(calls) / calls for _ in range(config.repeats)]
+    rates = [total / s for s in seconds]
+    memory, kind = peak_memory(reset)
+    flops, median = step_flops(teacher, settings), statistics.median(rates)
+    return {
+        'model': name, 'members': list(teacher.names), 'shape': list(teacher.shape), 'method': settings.method, 'batch': settings.batch,
+        'steps': settings.steps, 'dtype': dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
+        'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
+        'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': max(first - once, 0.0),
+        'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'repeats': config.repeats, 'calls_a_repeat': calls}
+
+
+def versus(config, say) -> list[dict[str, Any]]:
+    """The same loop in PyTorch: one process a thread count. Empty, with a remark, where it cannot be measured."""
+    if not config.versus.models or not config.versus.threads:
+        return []
+    if importlib.util.find_spec('torch') is None:
+        say(TORCH)
+        return []
+    if not hasattr(os, 'sched_setaffinity'):
+        say('this system cannot pin a process to CPUs, so there is no comparison with PyTorch')
+        return []
+    cpus, rows = sorted(os.sched_getaffinity(0)), []
+    for threads in config.versus.threads:
+        if threads > len(cpus):
+            say(f'versus: {threads} threads left out, there are {len(cpus)} CPUs')
+            continue
+        spec = {**config.versus.to_dict(), 'threads': threads, 'seconds': config.seconds, 'seed': config.seed}
+        variables = {name: str(threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')}
+        xla = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_multi_thread_eigen={"true" if threads > 1 else "false"}'
+        os.sched_setaffinity(0, cpus[:threads])  # of this thread; what it starts inherits it
+        try:
+            worker = subprocess.Popen(
+                [sys.executable, '-m', 'experiments.benchmark_torch', json.dumps(spec)], stdout=subprocess.PIPE, text=True,
+                env={**os.environ, **variables, 'XLA_FLAGS': xla.strip(), 'JAX_PLATFORMS': 'cpu'})
+        finally:
+            os.sched_setaffinity(0, cpus)
+        printed = worker.communicate()[0]
+        if worker.returncode:
+            raise RuntimeError(f'versus with {threads} threads failed (status {worker.returncode}): see above')
+        rows += json.loads(printed.splitlines()[-1])
+        for row in rows[-len(config.versus.models):]:
+            say('versus: ' + versus_line(row))
+    return rows
+
+
+def device_name() -> str:
+    """What computes, in words."""
+    device = jax.local_devices()[0]
+    if device.platform != 'cpu':
+        return f'{jax.local_device_count()} x {device.device_kind}'
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines() if os.path.exists('/proc/cpuinfo') else []
+    name = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor() or 'CPU')
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return f'{name}, {cores} cores' + (f', {jax.local_device_count()} virtual devices' if jax.local_device_count() > 1 else '')
+
+
+def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True)) -> dict[str, Any]:
+    """Measures everything; returns what is written to the file."""
+    if 'teacher' in config:
+        from experiments.configs.benchmark import get_config
+        cases, config = {config.study.name: experiment_case(config)}, get_config()
+    else:
+        check(config)
+        cases = {name: make_case(name, config.seed, config.generator) for name in config.cases}
+    planned = plan(cases, config)
+    load = os.getloadavg()
+    peak, rows = matmul_peak(config.peak_sizes), []
+    for i, (name, *what) in enumerate(planned):
+        rows.append(measure(name, *what, config))
+        peak = max(peak, matmul_peak(config.peak_sizes, 2))
+        say(f'{i + 1}/{len(planned)} ' + row_line(rows[-1]))
+    devices = 1 if jax.default_backend() == 'cpu' else jax.local_device_count()
+    for row in rows:
+        row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * devices)
+    return {'device': device_name(), 'versions': {'jax': jax.__version__, 'python': platform.python_version()},
+            'load_average': [list(load), list(os.getloadavg())], 'matmul_peak_flops_per_second': peak, 'rows': rows,
+            'versus': versus(config, say)}
+
+
+def check(config) -> None:
+    """Refuses unknown names and values out of range.
+
+    Raises:
+      UserError: naming the field, its value and the choices.
+    """
+    for field, names in (('cases', CASES), ('methods', tuple(parameterisation.NAMES)), ('dtypes', DTYPES)):
+        for name in config[field]:
+            choose(name, names, f'name in {field}')
+    for name in config.versus.models:
+        choose(name, ('cnn', 'published'), 'name in versus.models')
+    if not len(config.versus.models) == len(config.versus.batches) == len(config.versus.steps):
+        raise UserError('versus.models, versus.batches and versus.steps differ in length: give one batch and one number of steps a model')
+    given = {name: config[name] for name in ('repeats', 'steps', 'seed', 'batches', 'peak_sizes')}
+    given.update({f'versus.{name}': config.versus[name] for name in ('batches', 'steps', 'threads', 'repeats')})
+    for field, values in given.items():
+        least = {'steps': -1, 'seed': 0, 'batches': 0}.get(field, 1)
+        for value in values if isinstance(values, tuple) else (values,):
+            if not isinstance(value, int) or value < least:
+                raise UserError(f'{field}: {value!r}: give a whole number of at least {least}')
+    if not (config.seconds >= 0 and math.isfinite(config.seconds)):
+        raise UserError(f'seconds is {config.seconds}: give 0 or more')
+
+
+def row_line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    share = f'{row["fraction_of_matmul_peak"]:6.3f}' if 'fraction_of_matmul_peak' in row else ' ' * 6
+    low, high = (100 * (rate / row['stimuli_per_second'] - 1) for rate in row['stimuli_per_second_range'])
+    return (f'{row["model"]:<18}{row["method"]:<10}{row["dtype"]:<9}{row["batch"]:>6}{row["steps"]:>6}{row["stimuli_per_second"]:>11.1f}'
+            f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share}'
+            f'{row["compile_seconds"]:>11.1f}{row["peak_memory_bytes"] / 2**20:>9.0f}')
+
+
+def versus_line(row: dict[str, Any]) -> str:
+    """A comparison in words."""
+    return (f'{row["model"]} against {row["peer"]}, {row["threads"]} thread(s), batch {row["batch"]}, {row["steps"]} steps: '
+            f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f}) times as fast, '
+            f'{row["ours_sample_steps_per_second"]:.0f} to {row["theirs_sample_steps_per_second"]:.0f} sample-steps/s')
+
+
+def table(results: dict[str, Any]) -> str:
+    """The whole file for a reader."""
+    heading = (f'{"model":<18}{"method":<10}{"dtype":<9}{"batch":>6}{"steps":>6}{"stimuli/s":>11}{"spread":>11}{"steps/s":>12}'
+               f'{"GFLOP/s":>10} {"share":>6}{"compile s":>11}{"MiB":>9}')
+    return '\n'.join([
+        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it)',
+        heading, *map(row_line, results['rows']), *map(versus_line, results['versus'])])
+
+
+def check_flags() -> None:
+    """Refuses a command line without a file to write, before anything is measured."""
+    if not _OUTPUT.value:
+        raise UserError('give --output=FILE.json')
+    if flags.FLAGS.config is None:
+        raise UserError(f'--config is empty: leave it out for {CONFIG}, or name a file of experiments/configs')
+    'teacher' in flags.FLAGS.config  # noqa: B015 (a file that cannot be loaded says so on its first use)
+    path = pathlib.Path(_OUTPUT.value)
+    if path.is_dir():
+        raise UserError(f'--output={path} is a folder: name a file in it, e.g. {path / "benchmark.json"}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f'--output={path}: the folder cannot be written to: choose another')
+
+
+def parse_flags(arguments: list[str]) -> list[str]:
+    """The command line, with this benchmark's config as the default one."""
+    flags.FLAGS.set_default('config', str(CONFIG))
+    return entry.parse_flags(arguments, check_flags)
+
+
+def main(_) -> None:
+    """Measures, prints and writes."""
+    path = pathlib.Path(_OUTPUT.value)
+    try:
+        results = benchmark(flags.FLAGS.config)
+        temporary = path.with_name(path.name + '.tmp')
+        temporary.write_text(json.dumps(results, indent=1))
+        os.replace(temporary, path)
+    except (UserError, OSError) as error:
+        entry.fail(error)
+    print(table(results))
+    print(f'written: {path}')
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=parse_flags)

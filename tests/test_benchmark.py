@@ -1,0 +1,107 @@
+"""The benchmark: what it writes, what it counts, and that PyTorch's side runs the same loop."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import benchmark
+from experiments.configs.benchmark import get_config
+from neurostim.errors import UserError
+from neurostim.excitation import parameterisation, produce, targets
+from neurostim.excitation.objective import Weights
+from neurostim.study import make_study
+
+QUICK_COMPILE = True
+
+
+def noise_study(shape, classes=2):
+    """100 windows of noise from four people."""
+    x = np.random.default_rng(0).normal(size=(100, *shape))
+    return make_study('noise', x, np.arange(100) % classes, np.arange(100) // 10 % 4)
+
+
+def multiplications(name):
+    """Of one forward pass, by hand."""
+    return {
+        'mlp': 60 * 128 + 128 * 64 + 64 * 2,
+        'cnn': 30 * 4 * 16 + 15 * 4 * 16 * 32 + 8 * 4 * 32 * 64 + 512 * 64 + 64 * 2,
+        'gru': 20 * 6 * 32 + 20 * 32 * 144 + 20 * 48 * 144 + 96 * 2,  # 20 steps of a loop
+        'published': 784 * 16 * 32 + 196 * 16 * 32 * 64 + 49 * 16 * 64 * 128 + 49 * 16 * 128 * 128 + 6272 * 1024 + 1024 * 128 + 1280,
+    }[name]
+
+
+@pytest.mark.parametrize(('name', 'above'), [('mlp', 1.08), ('gru', 1.08), ('published', 1.02), ('cnn', 1.6)])
+def test_a_step_counts_a_forward_and_a_backward_pass(name, above):
+    """Two FLOPs a multiplication, forward and backward, and the elementwise rest, which is large in a small convolutional net."""
+    shape, classes = ((28, 28, 1), 10) if name == 'published' else ((60, 1), 2)
+    teacher = benchmark.random_teacher((name,), noise_study(shape, classes))
+    settings = produce.resolve(produce.Settings('direct', steps=7), teacher)
+    assert 1.0 <= benchmark.step_flops(teacher, settings) / (4 * multiplications(name)) < above
+
+
+def test_schema(monkeypatch):
+    teacher = benchmark.random_teacher(('mlp',), noise_study((20, 1)))
+    monkeypatch.setattr(benchmark, 'make_case', lambda *_: benchmark.Case(teacher, ('direct', 'gaussian'), (8,)))
+    config = get_config()
+    config.update({'cases': ('cnn',), 'steps': 2, 'repeats': 2, 'seconds': 0.0, 'peak_sizes': (64,), 'dtypes': ('float32', 'bfloat16')})
+    config.versus.models = config.versus.batches = config.versus.steps = ()
+    results = json.loads(json.dumps(benchmark.benchmark(config, say=lambda _: None)))
+    assert isinstance(results['device'], str) and results['matmul_peak_flops_per_second'] > 0 and results['versus'] == []
+    assert [(r['method'], r['dtype']) for r in results['rows']] == [
+        (m, d) for m in ('direct', 'gaussian') for d in ('float32', 'bfloat16')]
+    for row in results['rows']:
+        assert row['model'] == 'cnn' and row['batch'] == 8 and row['steps'] == 2
+        assert row['sample_steps_per_second'] == pytest.approx(2 * row['stimuli_per_second'])
+        assert row['flops_per_second'] == pytest.approx(row['flops_per_sample_step'] * row['sample_steps_per_second'])
+        assert row['fraction_of_matmul_peak'] == pytest.approx(row['flops_per_second'] / results['matmul_peak_flops_per_second'])
+        assert row['compile_seconds'] > 0 and row['peak_memory_bytes'] > 2**20
+    assert 'GFLOP/s' in benchmark.table(results)
+
+
+@pytest.mark.parametrize(('field', 'value'), [
+    ('cases', ('cnm',)), ('methods', ('best',)), ('dtypes', ('float16',)), ('repeats', 0), ('seconds', -1.0), ('batches', (-1,))])
+def test_bad_values_are_named(field, value):
+    config = get_config()
+    config[field] = value
+    with pytest.raises(UserError, match=field if field in ('repeats', 'seconds', 'batches') else str(value[0])):
+        benchmark.check(config)
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path):
+    made = subprocess.run([sys.executable, '-m', 'experiments.benchmark', f'--output={tmp_path}/b.json', "--config.cases=('cnm',)"],
+                          capture_output=True, text=True, cwd=pathlib.Path(benchmark.__file__).parents[1])
+    assert made.returncode == 2
+    assert made.stderr.startswith('error: ') and made.stderr.count('\n') == 1 and 'cnm' in made.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('name', 'shape', 'classes'), [('cnn', (60, 1), 2), ('cnn', (50, 3), 3), ('published', (28, 28, 1), 10)])
+def test_pytorch_runs_the_same_loop(name, shape, classes):
+    pytest.importorskip('torch')
+    from experiments import benchmark_torch as peer
+    teacher = benchmark.random_teacher((name,), noise_study(shape, classes))
+    net = peer.network(name, teacher.params[0], shape)
+    peer.assert_equal_logits(net, teacher)
+    n = 8
+    settings = produce.resolve(produce.Settings('direct', steps=3, batch=n, weights=Weights(tether=0.0)), teacher)
+    assert settings.learning_rate == peer.RATE
+    key = jax.random.key(3)
+    call, _ = produce.make_call(teacher, settings)
+    ours = call(key, 0, teacher.params, teacher.population)
+
+    sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes), concentration=peer.CONCENTRATION)
+    keys = [jax.random.split(jax.random.fold_in(jax.random.fold_in(key, i), 0)) for i in range(n)]
+    drawn = [sampler(target_key) for target_key, _ in keys]
+    start = parameterisation.make('direct', shape, teacher.population).start
+    x = np.stack([start(teacher.population, start_key, target)[0] for (_, start_key), target in zip(keys, drawn, strict=True)])
+    belief = peer.torch.from_numpy(np.stack([target.belief for target in drawn]))
+    made, probabilities = peer.excite(net, peer.channels_first(x), belief, teacher.population['bounds'], 3)
+    apart = np.abs(made.numpy() - peer.channels_first(ours.x).numpy()).reshape(n, -1).max(1)
+    same = apart < 2e-3  # a rounding may put one on the other side of a maximum's or a rectifier's kink, and Adam makes steps of signs
+    assert same.sum() >= 6, apart
+    np.testing.assert_allclose(probabilities[same], np.asarray(ours.probabilities)[same], atol=2e-3)
