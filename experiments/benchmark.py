@@ -350,8 +350,8 @@ def check_flags() -> None:
 
 def parse_flags(arguments: list[str]) -> list[str]:
     """The command line, with this benchmark's config as the default one."""
-    flags.FLAGS.set_default('config', str(CONFIG))
-    return entry.parse_flags(arguments, check_flags)
+    named = any(argument.split('=')[0].lstrip('-') == 'config' for argument in arguments[1:])
+    return entry.parse_flags(arguments[:1] + [f'--config={CONFIG}'] * (not named) + arguments[1:], check_flags)
 
 
 def main(_) -> None:
