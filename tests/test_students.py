@@ -1,0 +1,136 @@
+"""Students, over the whole registry: each learns from distributions over the classes, and answers with distributions."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from neurostim import students, training
+from neurostim.errors import UserError
+
+QUICK_COMPILE = True
+NAMES = [name for name in students.NAMES if name != 'published']  # which takes images of digits only
+OPTIONS = training.TrainingOptions(steps=60, batch=32, validations=4, learning_rate=1e-2)
+CLASSES, SHAPE, CAPACITY = 3, (16, 1), (256, 64)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """OpenMP's threads wait for each other, which takes a minute where another process wants the same cores."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+def toy(n=240, seed=0):
+    """Windows whose level tells the class, and their classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % CLASSES
+    return (2.0 * (y - 1)[:, None, None] + 0.4 * rng.normal(size=(n, *SHAPE))).astype(np.float32), y
+
+
+def one_hot(y, sure=1.0):
+    return (np.eye(CLASSES)[y] * (sure - (1 - sure) / (CLASSES - 1)) + (1 - sure) / (CLASSES - 1)).astype(np.float32)
+
+
+def fit(name, x, targets, seed=0):
+    held = np.arange(len(x)) % 8 >= 7
+    with warnings.catch_warnings(action='error'):
+        return students.fit(name, x, targets, seed, held, OPTIONS, CAPACITY)
+
+
+@functools.cache
+def learnt(name, seed=0, sure=1.0):
+    x, y = toy()
+    return fit(name, x, one_hot(y, sure), seed).predict(toy(seed=1)[0])
+
+
+def assert_distributions(found, n):
+    assert found.shape == (n, CLASSES) and found.min() >= 0 and np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_separable_problem_is_learnt(name):
+    x, y = toy(seed=1)
+    assert_distributions(learnt(name), len(x))
+    assert (learnt(name).argmax(1) == y).mean() > 0.95
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_soft_labels_are_learnt_too(name):
+    """A teacher that is 80 % sure of the right class is as good a guide to the classes, and makes its student less sure of them."""
+    y = toy(seed=1)[1]
+    soft = learnt(name, sure=0.8)
+    assert_distributions(soft, len(y))
+    assert (soft.argmax(1) == y).mean() > 0.95
+    if name not in ('svm', 'naive_bayes'):  # one takes the likeliest class and ranks, the other is sure of everything
+        assert soft.max(1).mean() < learnt(name).max(1).mean() - 0.02
+    if name not in ('svm', 'naive_bayes', 'logistic_regression'):  # nor is shrunken regression as sure as it might be
+        assert soft.max(1).mean() == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name != 'svm'])
+def test_a_windows_whole_belief_counts(name):
+    """Where the input tells nothing, what is believed is the mean belief, not the share of the likeliest class."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((240, *SHAPE), np.float32) + rng.normal(size=(240, 1, 1)).astype(np.float32)
+    belief = np.tile(np.array([0.6, 0.3, 0.1], np.float32), (240, 1))
+    found = fit(name, x, belief).predict(x)
+    np.testing.assert_allclose(found.mean(0), belief[0], atol=0.08)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_class_that_no_window_has_is_not_believed_in(name):
+    x, y = toy()
+    kept = y != 1
+    found = fit(name, x[kept], one_hot(y[kept])).predict(toy(seed=1)[0])
+    assert_distributions(found, 240)
+    told = toy(seed=1)[1]
+    assert (found.argmax(1) == told)[told != 1].mean() > 0.95 and found[told != 1, 1].max() < 0.3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_one_class_is_all_that_is_known(name):
+    """What the control can come to: a teacher that sees one class in all that is not excited."""
+    x, y = toy()
+    found = fit(name, x, one_hot(np.full(len(y), 2))).predict(x)
+    assert_distributions(found, len(x))
+    assert (found.argmax(1) == 2).all()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_seeds_decide(name):
+    """Equal seeds give equal students; others do where the registry says that they need not be trained."""
+    x, y = toy()
+    again = fit(name, x, one_hot(y, 0.8)).predict(toy(seed=1)[0])
+    np.testing.assert_array_equal(again, learnt(name, sure=0.8))
+    other = learnt(name, seed=1, sure=0.8)
+    if students.is_deterministic(name):
+        np.testing.assert_array_equal(other, again)
+    elif name not in ('svm', 'gradient_boosting'):  # deterministic only as long as they need not leave windows out
+        assert np.abs(other - again).max() > 1e-6
+
+
+@pytest.mark.parametrize('name', ['svm', 'knn', 'random_forest', 'naive_bayes'])
+def test_features_and_images_are_taken(name):
+    x, y = toy()
+    for shape in ((16,), (4, 4, 1)):
+        found = fit(name, x.reshape(-1, *shape), one_hot(y)).predict(toy(seed=1)[0].reshape(-1, *shape))
+        assert (found.argmax(1) == toy(seed=1)[1]).mean() > 0.95
+
+
+def test_many_windows_are_thinned_for_kernel_machines_and_trees(monkeypatch):
+    """By the seed, so that students differ, and without losing what there is to learn."""
+    monkeypatch.setattr(students, 'KERNEL_ROWS', 60)
+    monkeypatch.setattr(students, 'TREE_ROWS', 60)
+    x, y = toy()
+    for name in ('svm', 'random_forest'):
+        first, second = (fit(name, x, one_hot(y), seed).predict(toy(seed=1)[0]) for seed in (0, 1))
+        assert (first.argmax(1) == toy(seed=1)[1]).mean() > 0.95 and np.abs(first - second).max() > 1e-6
+
+
+def test_unknown_names_list_the_choices():
+    with pytest.raises(UserError, match="unknown student 'tree': choose one of mlp, .*naive_bayes"):
+        fit('tree', *toy())
