@@ -139,11 +139,18 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
         'kind': teacher.kind, 'population': {k: v.shape for k, v in teacher.population.items()},
-        'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest()}
+        'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
+        'files': _file_digests(fresh / 'checkpoint')}
     for name, content in {'teacher.json': description, **(beside or {})}.items():
         (fresh / name).write_text(json.dumps(content, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
+
+
+def _file_digests(folder: pathlib.Path) -> dict[str, str]:
+    """{path inside the folder: SHA-256} of every file."""
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob('*')) if path.is_file()}
 
 
 def load(folder: pathlib.Path) -> Teacher:
@@ -158,6 +165,9 @@ def load(folder: pathlib.Path) -> Teacher:
         raise UserError(f'no teacher in {folder}: run --phase=train with this --workdir first')
     try:
         description = json.loads(description_file.read_text())
+        # Before orbax reads: of a damaged file, its threads print tracebacks of their own.
+        if _file_digests(folder / 'checkpoint') != description['files']:
+            raise ValueError('its checkpoint is not as it was saved')
         shape, classes = tuple(description['shape']), tuple(description['classes'])
         model = model_options(tuple(description['models']), shape, len(classes))
         blank = jax.eval_shape(model.init, jax.random.key(0))
