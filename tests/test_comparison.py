@@ -1,0 +1,283 @@
+"""The comparison: every student is trained as often as announced, and its twin is chosen fairly, by windows that it has not seen."""
+
+import threading
+
+import numpy as np
+import pytest
+from conftest import tiny_study
+
+from neurostim import students
+from neurostim.errors import UserError
+from neurostim.evaluation import comparison, utility
+from neurostim.evaluation.comparison import Cache, Source, Task
+
+QUICK_COMPILE = True
+NAMES = ('mlp', 'knn', 'random_forest')
+SEEDS, STEPS = 2, 20
+
+
+@pytest.fixture(scope='module')
+def parts(study, teacher):
+    """(sources, scaled test windows, validation) as the pipeline makes them; stimuli are noisy training windows."""
+    sources = comparison.real_sources(study, teacher)
+    real = sources['real']
+    rng = np.random.default_rng(0)
+    for name, noise in (('stimuli', 0.5), ('control', 3.0)):
+        x = (real.x + noise * rng.normal(size=real.x.shape)).astype(np.float32)
+        sources[name] = comparison.synthetic_source(x, teacher.predict_scaled(x))
+    train = study.part(test=False)
+    return sources, teacher.scaling.forward(study.part(test=True).x), (real.x[real.held], train.y[real.held])
+
+
+class Recorder:
+    """Stands in for `students.fit`: notes (name, windows, whether labels are hard, seed) of what is trained.
+
+    Args:
+      truth: of the windows that will be predicted.
+      skill: the chance of a right answer, by whether labels were hard.
+      stop_after: students; the next one is interrupted.
+    """
+
+    def __init__(self, truth, skill=lambda hard: 0.9, stop_after=None):
+        self.calls, self._truth, self._skill, self._stop_after, self._lock = [], truth, skill, stop_after, threading.Lock()
+
+    def __call__(self, name, x, targets, seed, held, options, capacity):
+        hard = bool(((targets == 0) | (targets == 1)).all())
+        with self._lock:
+            if len(self.calls) == self._stop_after:
+                raise KeyboardInterrupt
+            self.calls.append((name, len(x), hard, seed))
+        rng = np.random.default_rng([seed, len(x), len(name), hard])
+
+        def predict(windows):
+            right = rng.random(len(windows)) < self._skill(hard)
+            return (np.eye(2)[np.where(right, self._truth, 1 - self._truth)] * 0.8 + 0.1).astype(np.float32)
+
+        return students.Student(name, predict)
+
+
+@pytest.fixture
+def record(monkeypatch, study, parts):
+    """Replaces training by a :class:`Recorder`, which it returns."""
+    truth = np.concatenate([study.part(test=True).y, parts[2][1]])
+
+    def start(**options):
+        recorder = Recorder(truth, **options)
+        monkeypatch.setattr(students, 'fit', recorder)
+        return recorder
+    return start
+
+
+def train(parts, folder=None, digest='d' * 64, names=NAMES, progress=lambda done: None):
+    return comparison.train_all(names, SEEDS, *parts, Cache(folder, digest), STEPS, progress)
+
+
+# ---------------------------------------------------------------------------------------------------- sources
+
+
+def test_real_sources(study, teacher, parts):
+    """Whole groups of training windows are held; nothing of the test windows is in; the checks leave out what is held."""
+    sources = comparison.real_sources(study, teacher)
+    learning = study.part(test=False)
+    real, soft = sources['real'], sources['real_soft']
+    np.testing.assert_array_equal(real.x, teacher.scaling.forward(learning.x))
+    np.testing.assert_array_equal(real.targets.argmax(1), learning.y)
+    np.testing.assert_allclose(soft.targets, teacher.probabilities(learning.x), atol=1e-6)
+    assert 0 < real.held.mean() < 0.4
+    assert not set(learning.group[real.held]) & set(learning.group[~real.held])
+    for name in ('real', 'real_soft'):
+        check = sources[f'{name}_check']
+        assert not check.held.any()
+        np.testing.assert_array_equal(check.x, real.x[~real.held])
+
+
+@pytest.mark.parametrize('n', [2, 3, 10, 1000])
+def test_stimuli_are_learnt_from_and_held(n):
+    for seed in range(5):
+        source = comparison.synthetic_source(np.zeros((n, 4)), np.full((n, 2), 0.5), seed)
+        assert 0 < source.held.sum() < n
+    assert n < 1000 or 0.05 < source.held.mean() < 0.15
+
+
+def test_one_stimulus_is_too_few():
+    with pytest.raises(UserError, match='excite.count'):
+        comparison.synthetic_source(np.zeros((1, 4)), np.full((1, 2), 0.5))
+
+
+# ---------------------------------------------------------------------------------------------------- what is trained
+
+
+@pytest.mark.parametrize('names', [NAMES, ('mlp',), ('knn', 'naive_bayes')])
+def test_what_is_trained_is_what_was_announced(parts, record, names):
+    recorder, progress = record(), []
+    found = train(parts, names=names, progress=progress.append)
+    assert progress == list(range(1, comparison.count_tasks(names, SEEDS) + 1)) and len(recorder.calls) == progress[-1]
+    assert set(found) == {Task(n, s, seed) for n in names for s in comparison.SOURCES for seed in range(SEEDS)}
+    assert {values.shape for values in found.values()} == {(len(parts[1]), 2)}
+
+
+def test_deterministic_students_are_trained_once(parts, record):
+    recorder = record()
+    found = train(parts, names=('knn', 'random_forest'))
+    assert {seed for name, *_, seed in recorder.calls if name == 'knn'} == {0}
+    assert {seed for name, *_, seed in recorder.calls if name == 'random_forest'} == {0, 1}
+    for source in comparison.SOURCES:
+        np.testing.assert_array_equal(found[Task('knn', source, 0)], found[Task('knn', source, 1)])
+
+
+@pytest.mark.parametrize('better', ['real', 'real_soft'])
+def test_the_twin_is_the_label_kind_that_validates_better(parts, record, better):
+    """By the first seed on the held windows; the other kind is not trained any further."""
+    recorder = record(skill=lambda hard: 0.95 if hard == (better == 'real') else 0.6)
+    train(parts, names=('mlp', 'random_forest'))
+    n, n_check = len(parts[0]['real'].x), int((~parts[0]['real'].held).sum())
+    for name, size in (('mlp', n), ('random_forest', n_check)):  # what both kinds are tried with
+        assert {(hard, seed) for called, rows, hard, seed in recorder.calls if called == name and rows == size} >= {(True, 0), (False, 0)}
+    assert sum(called == 'mlp' and hard for called, _, hard, _ in recorder.calls) == (SEEDS if better == 'real' else 1)
+    forests = [(hard, seed) for called, rows, hard, seed in recorder.calls if called == 'random_forest' and rows == n]
+    # Stimuli and control have as many windows, and soft labels: two seeds of each, and two of the twin.
+    assert sorted(forests).count((better == 'real', 1)) == (1 if better == 'real' else 3) and len(forests) == 3 * SEEDS
+
+
+def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held_ones(study, teacher, monkeypatch):
+    """Labels that are wrong on what is held: whoever chose by windows that were learnt from would take them for right."""
+    learning = study.part(test=False)
+    sources = comparison.real_sources(study, teacher)
+    real = sources['real']
+    held = real.held
+    right, wrong = np.eye(2, dtype=np.float32)[learning.y], np.eye(2, dtype=np.float32)[1 - learning.y]
+    # True labels are right throughout. The teacher's are right on what is held only: a student that saw these would know the answers.
+    sources['real_soft'] = Source(real.x, np.where(held[:, None], right, wrong) * 0.98 + 0.01, held)
+    sources |= {f'{name}_check': Source(*(column[~held] for column in sources[name])) for name in ('real', 'real_soft')}
+    sources |= {name: comparison.synthetic_source(real.x, right) for name in ('stimuli', 'control')}
+    fitted = []
+
+    def spy(name, x, targets, *rest, fit=students.fit):
+        fitted.append((len(x), targets))
+        return fit(name, x, targets, *rest)
+
+    monkeypatch.setattr(students, 'fit', spy)
+    test = study.part(test=True)
+    found = comparison.train_all(('random_forest',), 1, sources, teacher.scaling.forward(test.x), (real.x[held], learning.y[held]),
+                                 Cache(None, ''), STEPS)
+    assert utility.score(test.y, found[Task('random_forest', 'real', 0)])['kappa'] > 0.8
+    whole = [targets for rows, targets in fitted if rows == len(real.x)]
+    assert len(whole) == 3 and any(targets is sources['real'].targets for targets in whole)
+    assert all(targets is not sources['real_soft'].targets for targets in whole)
+
+
+# ---------------------------------------------------------------------------------------------------- predictions on disk
+
+
+def test_a_killed_evaluation_goes_on(parts, record, tmp_path):
+    record()
+    whole = train(parts, tmp_path / 'a')
+    stopped = record(stop_after=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, tmp_path / 'b')
+    rest = record()
+    resumed = train(parts, tmp_path / 'b')
+    assert len(stopped.calls) == 5 and len(stopped.calls) + len(rest.calls) == comparison.count_tasks(NAMES, SEEDS)
+    for task, values in whole.items():
+        np.testing.assert_array_equal(resumed[task], values)
+
+
+def test_finished_predictions_are_taken_unless_something_changed(parts, record, tmp_path):
+    record()
+    first = train(parts, tmp_path)
+    again = record()
+    second = train(parts, tmp_path)
+    assert not again.calls and all((first[task] == second[task]).all() for task in first)
+    train(parts, tmp_path, digest='e' * 64)
+    assert len(again.calls) == comparison.count_tasks(NAMES, SEEDS)
+
+
+@pytest.mark.parametrize('damage', [
+    lambda content: b'', lambda content: content[:-7], lambda content: content[:100], lambda content: b'no array' * 9,
+    lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:]], ids=['empty', 'cut', 'header', 'text', 'flipped'])
+def test_damaged_predictions_are_made_again(parts, record, tmp_path, damage):
+    record()
+    first = train(parts, tmp_path)
+    [file] = tmp_path.rglob('mlp-stimuli-1.npy')
+    file.write_bytes(damage(file.read_bytes()))
+    again = record()
+    second = train(parts, tmp_path)
+    assert [(name, seed) for name, *_, seed in again.calls] == [('mlp', 1)]
+    assert all((first[task] == second[task]).all() for task in first)
+
+
+def test_a_torn_temporary_file_does_no_harm(tmp_path):
+    cache, task = Cache(tmp_path, 'd' * 64), Task('mlp', 'real', 0)
+    values = np.random.default_rng(0).random((5, 2)).astype(np.float32)
+    assert cache.get(task) is None
+    cache.put(task, values)
+    [file] = tmp_path.rglob('*.npy')
+    file.with_suffix('.tmp').write_bytes(b'torn')
+    np.testing.assert_array_equal(cache.get(task), values)
+    assert cache.get(Task('mlp', 'real', 1)) is None and Cache(tmp_path, 'e' * 64).get(task) is None
+    Cache(None, 'd').put(task, values)
+    assert Cache(None, 'd').get(task) is None
+
+
+def test_the_digest_sees_every_part():
+    x = np.arange(6.0)
+    same = comparison.digest(x, 'a', 3)
+    assert same == comparison.digest(x.copy(), 'a', 3) and len(same) == 64
+    assert len({same, comparison.digest(x + 1, 'a', 3), comparison.digest(x, 'b', 3), comparison.digest(x, 'a', 4)}) == 4
+
+
+def test_an_error_in_training_is_not_swallowed(parts, monkeypatch):
+    def broken(*_):
+        raise UserError('no such thing')
+    monkeypatch.setattr(students, 'fit', broken)
+    with pytest.raises(UserError, match='no such thing'):
+        train(parts)
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+@pytest.fixture(scope='module')
+def compared(parts, study):
+    """(predictions, rows, matrices) of real students."""
+    predictions = comparison.train_all(NAMES, SEEDS, *parts, Cache(None, ''), 200)
+    return predictions, *comparison.compare(NAMES, SEEDS, predictions, study.part(test=True), draws=200)
+
+
+def test_rows_are_means_over_seeds(compared, study):
+    predictions, rows, matrices = compared
+    test = study.part(test=True)
+    assert [row['name'] for row in rows] == list(NAMES)
+    for row in rows:
+        assert row['seeds'] == SEEDS
+        for source in comparison.SOURCES:
+            scores = [utility.score(test.y, predictions[Task(row['name'], source, seed)]) for seed in range(SEEDS)]
+            expected = {key: np.mean([score[key] for score in scores]) for key in scores[0]}
+            assert row[source] == pytest.approx({**expected, 'kappa_sd': np.std([score['kappa'] for score in scores])})
+            assert matrices[row['name']][source].sum() == SEEDS * len(test.y)
+            assert np.trace(matrices[row['name']][source]) == pytest.approx(row[source]['accuracy'] * SEEDS * len(test.y))
+        assert row['kappa_gap'] == pytest.approx(row['real']['kappa'] - row['stimuli']['kappa'])
+        called = [np.stack([predictions[Task(row['name'], source, s)].argmax(1) for s in range(SEEDS)]) for source in ('real', 'stimuli')]
+        assert row['kappa_gap_ci95'] == utility.gap_interval(test.y, test.group, *called, 2, draws=200)[1]
+
+
+def test_students_learn(compared):
+    for row in compared[1]:
+        assert row['real']['kappa'] > 0.7
+
+
+def test_few_groups_are_pointed_out(compared, study):
+    """Two of the tiny study's people are held out: the interval is there, and a remark; with one there is none."""
+    predictions, rows, _ = compared
+    test = study.part(test=True)
+    groups = np.unique(test.group)
+    assert 2 <= len(groups) < comparison.FEW_GROUPS
+    assert all(row['kappa_gap_ci95'] is not None and f'rests on {len(groups)} test' in row['note'] for row in rows)
+    one = test.group == groups[0]
+    alone, _ = comparison.compare(NAMES, SEEDS, {task: values[one] for task, values in predictions.items()}, test.take(one))
+    assert all(row['kappa_gap_ci95'] is None and row['note'].startswith('no interval') for row in alone)
+    # A study of 30 people has nothing to be pointed out.
+    many = tiny_study()
+    many = many.__class__(**{**vars(many), 'group': np.arange(len(many.y)) // 5})
+    some = {task: np.eye(2)[many.y] for task in predictions}
+    assert all('note' not in row for row in comparison.compare(NAMES, SEEDS, some, many)[0])
