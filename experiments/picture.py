@@ -5,7 +5,6 @@ r"""Draws the README's picture from a finished run of a simulated study (a real 
 
 from __future__ import annotations
 
-import json
 import pathlib
 import sys
 
@@ -17,13 +16,12 @@ from neurostim.excitation import store
 
 def main(workdir: str, output: str) -> None:
     """Real windows beside stimuli, a class a row, drawn by the report's own chart."""
-    results = json.loads((pathlib.Path(workdir) / 'results.json').read_text())
     study = data.load('breathing')
     stimuli = store.read(pathlib.Path(workdir) / 'stimuli')
     some = np.random.default_rng(0).permutation(len(study.x))[:2000]
     pictures = {'stimuli_x': stimuli.x[:2000], 'stimuli_probabilities': stimuli.probabilities[:2000], 'real_x': study.x[some],
                 'real_y': study.y[some], 'study_kind': study.kind, 'sampling_rate_hz': study.sampling_rate_hz, 'channels': study.channels}
-    figure = report.examples_chart(pictures, results['study']['classes'])
+    figure = report.examples_chart(pictures, study.classes)
     pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110, facecolor='white')
 
