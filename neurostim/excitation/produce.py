@@ -21,6 +21,7 @@ from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
+LEAST_SHARD = 4096  # stimuli
 CACHE_NUMBERS = 30_000  # numbers in a batch of stimuli on CPU: with their activations they fit a core's cache
 
 
@@ -179,7 +180,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
       what :meth:`Store.finish` returns; totals hold accepted, attempts, steps and seconds (compilation apart).
     """
     call, total = make_call(teacher, settings)
-    shard_size = math.ceil(max(4096, 8 * settings.batch) / settings.batch) * settings.batch  # whatever the number of devices
+    shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.batch) / settings.batch) * settings.batch  # whatever the number of devices
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
     manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
                 'versions': {'jax': jax.__version__}, 'platform': jax.default_backend()}
