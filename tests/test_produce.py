@@ -1,0 +1,252 @@
+"""Stimuli by the thousand: the same ones in memory, on disk, after an interruption, and on any number of devices."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from neurostim import teacher as teachers
+from neurostim.errors import UserError
+from neurostim.excitation import produce, store
+from neurostim.excitation.produce import Settings, TargetSettings
+
+QUICK_COMPILE = True
+SETTINGS = Settings('mixture', count=500, steps=3, batch=16)
+COLLECTIVES = re.compile(r'all-reduce|all-gather|all-to-all|collective|reduce-scatter|\bsend\b|\brecv\b')
+
+
+def digest(x):
+    return hashlib.sha256(np.ascontiguousarray(x, '<f4').tobytes()).hexdigest()
+
+
+@pytest.fixture(scope='module')
+def made(teacher):
+    return produce.generate(teacher, SETTINGS, seed=3)
+
+
+@pytest.fixture(scope='module')
+def small_shards():
+    """Shards of 13 batches instead of thousands of stimuli; eight devices make them in two calls, and more than is needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(produce, 'LEAST_SHARD', 200)
+        yield
+
+
+@pytest.fixture(scope='module')
+def written(teacher, small_shards, tmp_path_factory):
+    """(folder, summary) of the stimuli of `made` on disk."""
+    folder = tmp_path_factory.mktemp('written') / 'stimuli'
+    return folder, produce.write(teacher, produce.resolve(SETTINGS, teacher), folder, {}, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- in memory and on disk
+
+
+def test_stimuli_are_finite_labelled_and_in_the_studys_units(made, teacher, study):
+    assert made.x.shape == (500, *study.shape) and made.x.dtype == np.float32 and np.isfinite(made.x).all()
+    np.testing.assert_array_equal(made.label, made.probabilities.argmax(1))
+    np.testing.assert_allclose(made.probabilities, teacher.probabilities(made.x), atol=1e-4)  # on what is handed over
+    np.testing.assert_allclose(made.x.mean(), study.x.mean(), atol=1)
+
+
+def test_written_is_what_generate_makes(made, written):
+    folder, summary = written
+    found = store.read(folder)
+    for array, expected in zip(found, made, strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert summary['count'] == 500 and summary['sha256'] == digest(made.x)
+    assert summary['class_counts'] == np.bincount(made.label, minlength=2).tolist()
+    totals = summary['totals']
+    assert totals['accepted'] == totals['attempts'] == 500 and totals['steps'] == 1500 and totals['seconds'] > 0
+    assert len(list(folder.glob('*.array_record-*'))) == 3
+
+
+def test_a_finished_run_is_not_redone(written, teacher, monkeypatch):
+    folder, summary = written
+    monkeypatch.setattr(produce, 'stream', lambda call, key, teacher, firsts: iter(()))
+    assert produce.write(teacher, produce.resolve(SETTINGS, teacher), folder, {}, 3) == summary
+
+
+def test_lost_shards_come_back_the_same(written, teacher):
+    folder, summary = written
+    shards = sorted(folder.glob('*.array_record-*'))
+    before = [shard.read_bytes() for shard in shards]
+    for shard in shards[::2]:
+        shard.unlink()
+    again = produce.write(teacher, produce.resolve(SETTINGS, teacher), folder, {}, 3)
+    assert again['sha256'] == summary['sha256'] and [shard.read_bytes() for shard in shards] == before
+
+
+def test_other_stimuli_are_refused(written, teacher):
+    folder, _ = written
+    for settings, seed, word in ((dataclasses.replace(SETTINGS, steps=4), 3, 'steps'), (SETTINGS, 4, 'seed')):
+        with pytest.raises(UserError, match=f'{word}: 3 -> 4'):
+            produce.write(teacher, produce.resolve(settings, teacher), folder, {}, seed)
+    other = dataclasses.replace(teacher, params=jax.tree.map(lambda leaf: leaf * 1.01, teacher.params))
+    with pytest.raises(UserError, match='teacher: '):
+        produce.write(other, produce.resolve(SETTINGS, teacher), folder, {}, 3)
+
+
+# ---------------------------------------------------------------------------------------------------- what a stimulus depends on
+
+
+def test_a_stimulus_depends_on_its_index_alone(made, teacher):
+    fewer = produce.generate(teacher, dataclasses.replace(SETTINGS, count=37), seed=3)
+    np.testing.assert_array_equal(fewer.x, made.x[:37])
+    other_batches = produce.generate(teacher, dataclasses.replace(SETTINGS, count=70, batch=35), seed=3)
+    np.testing.assert_allclose(other_batches.x, made.x[:70], atol=1e-3)
+    assert len(np.unique(made.x.reshape(500, -1), axis=0)) == 500
+
+
+def test_seeds_and_uses_share_nothing(made, teacher):
+    """The control's draws are not the stimuli's starting points, nor another seed's: no two come near each other."""
+    few = dataclasses.replace(SETTINGS, count=50)
+    control = produce.generate(teacher, produce.unexcited(few), 3, produce.CONTROL)
+    starts = produce.generate(teacher, produce.unexcited(few), 3)
+    seeds = produce.generate(teacher, few, 4)
+    scale = made.x.std()
+
+    def nearest(a, b):
+        return np.sqrt(((a.x[:50, None] - b.x[None, :50]) ** 2).mean((2, 3))).min() / scale
+
+    for a, b in ((control, made), (control, starts), (seeds, made)):
+        assert nearest(a, b) > 0.05
+    assert np.abs(starts.x - made.x[:50]).max() > 0.01 * scale  # steps were taken
+    np.testing.assert_allclose(control.probabilities, teacher.probabilities(control.x), atol=1e-4)
+
+
+def test_unexcited_takes_no_step(teacher, small_shards, tmp_path):
+    settings = produce.resolve(produce.unexcited(dataclasses.replace(SETTINGS, count=20, accept=True)), teacher)
+    totals = produce.write(teacher, settings, tmp_path, {}, 3)['totals']
+    assert settings.steps == 0 and totals['steps'] == 0 and totals['accepted'] == totals['attempts'] == 20
+
+
+def test_classes_come_as_asked(teacher):
+    """Targets are drawn alike for all classes, or as often as in the training windows; excitation follows them."""
+    rare = dataclasses.replace(teacher, population={**teacher.population, 'class_share': np.array([0.9, 0.1], np.float32)})
+    for classes, share in (('uniform', 0.5), ('natural', 0.1)):
+        target = TargetSettings('threshold', classes)
+        settings = dataclasses.replace(SETTINGS, target=target, steps=20, weights=dataclasses.replace(SETTINGS.weights, tether=0.0))
+        found = produce.generate(rare, settings, 0)
+        assert np.mean(found.label == 1) == pytest.approx(share, abs=0.1)
+
+
+def test_batches_share_one_compilation(teacher):
+    settings = produce.resolve(SETTINGS, teacher)
+    call, total = produce.make_call(teacher, settings)
+    compiled = []
+
+    def listen(event, seconds, **_):
+        compiled.append(event)
+
+    key = jax.random.key(0)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        first = next(produce.stream(call, key, teacher, [0]))[1]
+        assert [event for event in compiled if 'backend_compile' in event]
+        compiled.clear()
+        later = dict(produce.stream(call, jax.random.key(1), teacher, range(0, 5 * total, total)))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert total == settings.batch and list(later) == [total * i for i in range(5)]
+    assert not [event for event in compiled if 'compile' in event]
+    again = dict(produce.stream(call, key, teacher, [total, 0]))
+    np.testing.assert_array_equal(again[0].x, first.x)
+    assert np.abs(again[total].x - first.x).max() > 0.01
+
+
+def test_the_call_takes_the_teacher_that_it_is_given(teacher):
+    """Not the one before, even where the same settings and shapes let them share a compiled call."""
+    call, total = produce.make_call(teacher, produce.resolve(SETTINGS, teacher))
+    key = jax.random.key(0)
+    other = jax.tree.map(lambda leaf: -leaf, teacher.params)
+    shifted = {**teacher.population, 'mixture/mean': teacher.population['mixture/mean'] + 1}
+    first = call(key, 0, teacher.params, teacher.population)
+    assert np.abs(call(key, 0, other, teacher.population).probabilities - first.probabilities).max() > 0.1
+    np.testing.assert_allclose((call(key, 0, teacher.params, shifted).x - first.x).mean(), 1, atol=0.2)
+    np.testing.assert_array_equal(call(key, 0, teacher.params, teacher.population).x, first.x)
+
+
+# ---------------------------------------------------------------------------------------------------- devices
+
+
+@pytest.fixture(scope='module')
+def eight(teacher, tmp_path_factory):
+    """(folder of the stimuli that eight virtual devices made, folder of the compiled programs)."""
+    base = tmp_path_factory.mktemp('eight')
+    teachers.save(teacher, base / 'teacher')
+    flags = f'--xla_force_host_platform_device_count=8 --xla_dump_to={base / "programs"} --xla_dump_hlo_as_text'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PLATFORMS': 'cpu',
+                   'PYTHONPATH': str(pathlib.Path(__file__).parents[1])}
+    subprocess.run([sys.executable, __file__, base], env=environment, check=True, timeout=300)
+    return base / 'stimuli', base / 'programs'
+
+
+def test_one_device_equals_eight(written, eight):
+    """Not nearly: byte by byte, and in the same files."""
+    folder, summary = written
+    assert json.loads((eight[0].parent / 'devices.json').read_text()) == 8
+    assert store.summary(eight[0])['sha256'] == summary['sha256']
+    for name in [*(path.name for path in sorted(folder.glob('*.array_record-*'))), 'dataset_info.json', 'features.json', 'manifest.json']:
+        assert (eight[0] / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_devices_do_not_speak_to_each_other(eight):
+    programs = [path.read_text() for path in eight[1].glob('*after_optimizations.txt')]
+    spread = [program for program in programs if 'num_partitions=8' in program]
+    assert spread and not any(COLLECTIVES.search(program) for program in programs)
+
+
+# ---------------------------------------------------------------------------------------------------- settings
+
+
+def test_resolve_fills_in_what_was_left_open(teacher):
+    found = produce.resolve(Settings(), teacher)
+    assert found.method == 'modulated' and found.steps > 0 and found.learning_rate > 0 and found.batch == found.lanes >= 16
+    assert produce.resolve(found, teacher) == found
+    assert produce.from_manifest({'excite': json.loads(json.dumps(dataclasses.asdict(found)))}) == found
+    no_rhythm = dataclasses.replace(teacher, population={k: v for k, v in teacher.population.items() if not k.startswith('modulated')})
+    assert produce.resolve(Settings(), no_rhythm).method == 'mixture'
+    chained = produce.resolve(Settings('gaussian', accept=True, chain=7, batch=100), teacher)
+    assert chained.batch % 7 == 0 and chained.batch >= 100
+    assert produce.resolve(Settings(steps=0), teacher).steps == 0
+
+
+@pytest.mark.parametrize('settings,message', [
+    ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, direct"),
+    ({'method': 'generator'}, "excite.method 'generator' makes images"),
+    ({'count': 0}, 'excite.count is 0'), ({'count': -5}, 'excite.count is -5'), ({'attempts': 0}, 'excite.attempts is 0'),
+    ({'chain': 0}, 'excite.chain is 0'), ({'batch': -1}, 'excite.batch is -1'), ({'lanes': -1}, 'excite.lanes is -1'),
+    ({'steps': -2}, 'excite.steps is -2'), ({'learning_rate': -0.1}, 'excite.learning_rate is -0.1'),
+    ({'learning_rate': float('nan')}, 'excite.learning_rate is nan'), ({'learning_rate': float('inf')}, 'excite.learning_rate is inf'),
+    ({'target': TargetSettings(name='hope')}, "unknown excite.target.name 'hope'"),
+    ({'target': TargetSettings(classes='all')}, "unknown excite.target.classes 'all'"),
+    ({'target': TargetSettings(low=0.9, high=0.8)}, 'excite.target.low and .high'),
+    ({'target': TargetSettings(concentration=0.0)}, 'excite.target.concentration is 0.0'),
+    ({'weights': produce.Weights(prior=float('nan'))}, 'excite.weights.prior is nan'),
+])
+def test_bad_settings_are_refused(teacher, settings, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        produce.resolve(Settings(**settings), teacher)
+
+
+def test_windows_too_short_for_a_rhythm_are_refused(teacher):
+    short = dataclasses.replace(teacher, population={k: v for k, v in teacher.population.items() if '/' not in k or 'gaussian' in k})
+    with pytest.raises(UserError, match="excite.method 'modulated' needs windows of at least 16 samples"):
+        produce.resolve(Settings('modulated'), short)
+
+
+if __name__ == '__main__':
+    base = pathlib.Path(sys.argv[1])
+    produce.LEAST_SHARD = 200
+    saved = teachers.load(base / 'teacher')
+    produce.write(saved, produce.resolve(SETTINGS, saved), base / 'stimuli', {}, 3)
+    (base / 'devices.json').write_text(json.dumps(jax.device_count()))
