@@ -10,9 +10,9 @@ def get_config():
     """The default study with fewer students and seeds."""
     config = default_config()
     config.teacher.models = ('cnn', 'gru', 'mlp')
-    config.teacher.training.steps = 1000
-    config.excite.count = 8000
-    config.students = ('cnn', 'gru', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression')
-    config.student_steps = 800
+    config.teacher.training.steps = 800
+    config.excite.count = 6000
+    config.students = ('cnn', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn')
+    config.student_steps = 600
     config.evaluate.seeds = 2
     return config
