@@ -22,6 +22,8 @@ What is measured, and how:
              (VmHWM; where it cannot be reset, ru_maxrss, the most since the start). What it is stands in `peak_memory_kind`.
   versus     `experiments/benchmark_torch.py`; always on CPU. Each thread count is a process of its own, pinned to as many CPUs,
              because JAX takes its threads when it starts.
+  others     `other_cpus` is how many CPUs other processes kept busy meanwhile. On a busy machine nothing here is worth quoting, and
+             `versus` least of all: PyTorch's OpenMP threads wait for each other after every operation.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ import math
 import os
 import pathlib
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments import run as entry
+from experiments.machine import Watch, device_name, matmul_peak, peak_memory, reset_peak_memory
 from neurostim import config as configs
 from neurostim import data, pipeline
 from neurostim import teacher as teachers
@@ -150,40 +152,6 @@ def step_flops(teacher: Teacher, settings: produce.Settings, stimuli: int = 4) -
         return (flops(1) - flops(0)) / stimuli
 
 
-def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
-    """FLOP/s of the best large float32 matrix product."""
-    product, best = jax.jit(jnp.matmul), 0.0
-    for n in sizes or ((1024, 2048, 3072) if jax.default_backend() == 'cpu' else (4096, 8192, 16384)):
-        a = jax.random.normal(jax.random.key(n), (n, n))
-        product(a, a).block_until_ready()
-        for _ in range(repeats):
-            started = time.perf_counter()
-            product(a, a).block_until_ready()
-            best = max(best, 2 * n**3 / (time.perf_counter() - started))
-    return best
-
-
-def reset_peak_memory() -> bool:
-    """Starts the process's resident peak anew; False where the system does not allow it."""
-    try:
-        pathlib.Path('/proc/self/clear_refs').write_text('5')
-    except OSError:
-        return False
-    return True
-
-
-def peak_memory(reset: bool) -> tuple[int, str]:
-    """(bytes, what they are)."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if 'peak_bytes_in_use' in stats:
-        return stats['peak_bytes_in_use'], 'device allocator, since the process started'
-    if reset:
-        line = next(line for line in pathlib.Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
-        return int(line.split()[1]) * 1024, 'resident memory of the process during the row (VmHWM)'
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, 'resident memory of the process since it started (ru_maxrss)'
-
-
 def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0):
     """(run, stimuli a call): ``run(calls)`` makes that many batches, fetched to the host, and returns the seconds it took."""
     call, total = produce.make_call(teacher, settings)
@@ -204,7 +172,9 @@ def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings,
     run, total = timed_excitation(teacher, settings, config.seed)
     first, once = run(1), run(1)
     calls = max(1, math.ceil(config.seconds / once))
+    watch = Watch()
     seconds = [run(calls) / calls for _ in range(config.repeats)]
+    others = watch.other_cpus()
     rates = [total / s for s in seconds]
     memory, kind = peak_memory(reset)
     flops, median = step_flops(teacher, settings), statistics.median(rates)
@@ -213,7 +183,7 @@ def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings,
         'steps': settings.steps, 'dtype': dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
         'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
         'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': max(first - once, 0.0),
-        'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'repeats': config.repeats, 'calls_a_repeat': calls}
+        'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'other_cpus': others, 'repeats': config.repeats, 'calls_a_repeat': calls}
 
 
 def versus(config, say) -> list[dict[str, Any]]:
@@ -242,23 +212,12 @@ def versus(config, say) -> list[dict[str, Any]]:
         finally:
             os.sched_setaffinity(0, cpus)
         printed = worker.communicate()[0]
-        if worker.returncode:
-            raise RuntimeError(f'versus with {threads} threads failed (status {worker.returncode}): see above')
-        rows += json.loads(printed.splitlines()[-1])
+        rows += json.loads(printed.splitlines()[-1]) if worker.returncode == 0 else [
+            {'peer': 'PyTorch', 'threads': threads, 'model': model, 'ratio_median': None, 'ratio_min': None, 'ratio_max': None,
+             'note': f'failed with status {worker.returncode}, see the output above'} for model in config.versus.models]
         for row in rows[-len(config.versus.models):]:
             say('versus: ' + versus_line(row))
     return rows
-
-
-def device_name() -> str:
-    """What computes, in words."""
-    device = jax.local_devices()[0]
-    if device.platform != 'cpu':
-        return f'{jax.local_device_count()} x {device.device_kind}'
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines() if os.path.exists('/proc/cpuinfo') else []
-    name = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor() or 'CPU')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return f'{name}, {cores} cores' + (f', {jax.local_device_count()} virtual devices' if jax.local_device_count() > 1 else '')
 
 
 def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True)) -> dict[str, Any]:
@@ -319,9 +278,14 @@ def row_line(row: dict[str, Any]) -> str:
 
 def versus_line(row: dict[str, Any]) -> str:
     """A comparison in words."""
-    return (f'{row["model"]} against {row["peer"]}, {row["threads"]} thread(s), batch {row["batch"]}, {row["steps"]} steps: '
+    what = f'{row["model"]} against {row["peer"]}, {row["threads"]} thread(s)'
+    if row['ratio_median'] is None:
+        return f'{what}: {row["note"]}'
+    busy = (row['other_cpus'] or 0) > 0.1 * row['threads']
+    return (f'{what}, batch {row["batch"]}, {row["steps"]} steps: '
             f'{row["ratio_median"]:.2f} ({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f}) times as fast, '
-            f'{row["ours_sample_steps_per_second"]:.0f} to {row["theirs_sample_steps_per_second"]:.0f} sample-steps/s')
+            f'{row["ours_sample_steps_per_second"]:.0f} to {row["theirs_sample_steps_per_second"]:.0f} sample-steps/s'
+            + f'; NOT TO BE QUOTED, other processes kept {row["other_cpus"] or 0:.1f} CPUs busy' * busy)
 
 
 def table(results: dict[str, Any]) -> str:

@@ -30,11 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments.benchmark import Teacher, make_case, timed_excitation
+from experiments.benchmark import make_case, timed_excitation
+from experiments.machine import Watch
 from neurostim import models
 from neurostim.excitation import produce
 from neurostim.excitation.objective import Weights
 from neurostim.models.layers import same_padding
+from neurostim.teacher import Teacher
 
 RATE, CONCENTRATION = 0.1, produce.TargetSettings().concentration
 
@@ -162,19 +164,21 @@ def compare(name: str, batch: int, steps: int, spec: dict) -> dict:
         run(1)
         calls[side] = max(1, math.ceil(spec['seconds'] / run(1)))
     assert_threads(spec['threads'])
-    rates, busy = {side: [] for side in sides}, {side: [] for side in sides}
+    rates, busy, watch = {side: [] for side in sides}, {side: [] for side in sides}, Watch()
     for repeat in range(spec['repeats']):
         for side in list(sides) if repeat % 2 else reversed(sides):
-            used = time.process_time()
+            own = Watch()
             seconds = sides[side](calls[side])
-            busy[side].append((time.process_time() - used) / seconds)
+            busy[side].append(own.own_cpus())
             rates[side].append(calls[side] * batch * steps / seconds)
+    others = watch.other_cpus()
     ratios = [a / b for a, b in zip(rates['ours'], rates['theirs'], strict=True)]
     return {
         'peer': f'PyTorch {importlib.metadata.version("torch")}', 'threads': spec['threads'], 'model': name, 'batch': batch, 'steps': steps,
-        'repeats': spec['repeats'], 'ratio_median': statistics.median(ratios), 'ratio_min': min(ratios), 'ratio_max': max(ratios),
+        'repeats': spec['repeats'], 'other_cpus': others,
+        'ratio_median': statistics.median(ratios), 'ratio_min': min(ratios), 'ratio_max': max(ratios),
         **{f'{side}_sample_steps_per_second': statistics.median(rates[side]) for side in sides},
-        **{f'{side}_cpu_seconds_per_second': statistics.median(busy[side]) for side in sides}}
+        **{f'{side}_cpus': statistics.median(busy[side]) for side in sides}}
 
 
 if __name__ == '__main__':

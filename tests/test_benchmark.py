@@ -1,6 +1,7 @@
 """The benchmark: what it writes, what it counts, and that PyTorch's side runs the same loop."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark
+from experiments import benchmark, machine
 from experiments.configs.benchmark import get_config
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation, produce, targets
@@ -60,7 +61,20 @@ def test_schema(monkeypatch):
         assert row['flops_per_second'] == pytest.approx(row['flops_per_sample_step'] * row['sample_steps_per_second'])
         assert row['fraction_of_matmul_peak'] == pytest.approx(row['flops_per_second'] / results['matmul_peak_flops_per_second'])
         assert row['compile_seconds'] > 0 and row['peak_memory_bytes'] > 2**20
-    assert 'GFLOP/s' in benchmark.table(results)
+    failed = {'peer': 'PyTorch', 'threads': 1, 'model': 'cnn', 'ratio_median': None, 'note': 'no luck'}
+    compared = {'peer': 'PyTorch', 'threads': 2, 'model': 'cnn', 'batch': 8, 'steps': 2, 'ratio_median': 1.5, 'ratio_min': 1, 'ratio_max': 2,
+                'ours_sample_steps_per_second': 3, 'theirs_sample_steps_per_second': 2, 'other_cpus': 1.0}
+    text = benchmark.table({**results, 'versus': [failed, compared]})
+    assert 'GFLOP/s' in text and 'no luck' in text and 'NOT TO BE QUOTED' in text
+
+
+def test_the_machine_is_watched():
+    watch = machine.Watch()
+    while watch.own_cpus() < 0.05:
+        sum(range(100_000))
+    assert watch.own_cpus() <= 1.5 * (os.cpu_count() or 1)
+    others = watch.other_cpus()
+    assert others is None or 0 <= others <= 1.5 * (os.cpu_count() or 1) + 2
 
 
 @pytest.mark.parametrize(('field', 'value'), [
