@@ -62,7 +62,8 @@ def test_schema(monkeypatch):
         assert row['fraction_of_matmul_peak'] == pytest.approx(row['flops_per_second'] / results['matmul_peak_flops_per_second'])
         assert row['compile_seconds'] > 0 and row['peak_memory_bytes'] > 2**20
     failed = {'peer': 'PyTorch', 'threads': 1, 'model': 'cnn', 'ratio_median': None, 'note': 'no luck'}
-    compared = {'peer': 'PyTorch', 'threads': 2, 'model': 'cnn', 'batch': 8, 'steps': 2, 'ratio_median': 1.5, 'ratio_min': 1, 'ratio_max': 2,
+    compared = {'peer': 'PyTorch', 'threads': 2, 'model': 'cnn', 'batch': 8, 'steps': 2, 'ratio_median': 1.5,
+     'ratio_min': 1, 'ratio_max': 2,
                 'ours_sample_steps_per_second': 3, 'theirs_sample_steps_per_second': 2, 'other_cpus': 1.0}
     text = benchmark.table({**results, 'versus': [failed, compared]})
     assert 'GFLOP/s' in text and 'no luck' in text and 'NOT TO BE QUOTED' in text
