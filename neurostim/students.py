@@ -113,6 +113,7 @@ def _fit_classical(name, x, targets, seed):
     flat, classes = x.reshape(len(x), -1), targets.shape[1]
     model = CLASSICAL[name](seed)
     if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
+        model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
         model.fit(flat, targets)
         return Student(name, lambda windows: model.predict(windows.reshape(len(windows), -1)).reshape(len(windows), classes))
     if name == 'svm':
@@ -121,7 +122,7 @@ def _fit_classical(name, x, targets, seed):
             flat, targets = flat[rows], targets[rows]
         rows, labels, weights = np.arange(len(flat)), targets.argmax(1), targets.max(1)
     else:
-        rows, labels = np.nonzero(targets >= LEAST_SHARE)
+        rows, labels = np.nonzero(targets >= np.minimum(LEAST_SHARE, targets.max(1, keepdims=True)))
         weights = targets[rows, labels]
     if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
         only = np.eye(classes, dtype=np.float32)[labels[0]]
