@@ -273,7 +273,7 @@ def row_line(row: dict[str, Any]) -> str:
     low, high = (100 * (rate / row['stimuli_per_second'] - 1) for rate in row['stimuli_per_second_range'])
     return (f'{row["model"]:<18}{row["method"]:<10}{row["dtype"]:<9}{row["batch"]:>6}{row["steps"]:>6}{row["stimuli_per_second"]:>11.1f}'
             f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share}'
-            f'{row["compile_seconds"]:>11.1f}{row["peak_memory_bytes"] / 2**20:>9.0f}')
+            f'{row["compile_seconds"]:>11.1f}{row["peak_memory_bytes"] / 2**20:>9.0f}{row["other_cpus"] or 0:>8.1f}')
 
 
 def versus_line(row: dict[str, Any]) -> str:
@@ -291,9 +291,10 @@ def versus_line(row: dict[str, Any]) -> str:
 def table(results: dict[str, Any]) -> str:
     """The whole file for a reader."""
     heading = (f'{"model":<18}{"method":<10}{"dtype":<9}{"batch":>6}{"steps":>6}{"stimuli/s":>11}{"spread":>11}{"steps/s":>12}'
-               f'{"GFLOP/s":>10} {"share":>6}{"compile s":>11}{"MiB":>9}')
+               f'{"GFLOP/s":>10} {"share":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
     return '\n'.join([
-        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it)',
+        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; others: CPUs that '
+        'other processes kept busy)',
         heading, *map(row_line, results['rows']), *map(versus_line, results['versus'])])
 
 
