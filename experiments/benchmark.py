@@ -293,8 +293,8 @@ def table(results: dict[str, Any]) -> str:
     heading = (f'{"model":<18}{"method":<10}{"dtype":<9}{"batch":>6}{"steps":>6}{"stimuli/s":>11}{"spread":>11}{"steps/s":>12}'
                f'{"GFLOP/s":>10} {"share":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
     return '\n'.join([
-        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; others: CPUs that '
-        'other processes kept busy)',
+        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; '
+        'others: CPUs that other processes kept busy)',
         heading, *map(row_line, results['rows']), *map(versus_line, results['versus'])])
 
 
