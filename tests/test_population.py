@@ -219,3 +219,26 @@ def test_no_vector_is_a_window(case):
                 rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
                 closest = np.abs(rows @ given.T).max()
                 assert closest < 0.995, f'{name}: {closest}'
+
+
+def test_shifted_mixture_knows_that_a_rhythm_may_begin_anywhere():
+    """Windows that all begin at one phase: draws begin at any, and keep the rhythm's strength and period."""
+    rng = np.random.default_rng(0)
+    time = np.arange(24)
+    x = np.sin(2 * np.pi * time / 8) * rng.uniform(1, 2, (400, 1)) + 0.1 * rng.normal(size=(400, 24))
+    found = draws('mixture', (24, 1), fit(x[..., None], kind='windows'), 0)[..., 0]
+    assert np.abs(found.mean(0)).max() < 0.1 < 1.4 < np.abs(x.mean(0)).max()  # no phase is preferred
+    np.testing.assert_allclose(found.var(0), x.var(), rtol=0.15)
+    power = (np.abs(np.fft.rfft(found, axis=1)) ** 2).mean(0)
+    assert power[3] > 0.9 * power.sum()
+
+
+def test_a_component_counts_windows_and_not_their_shifted_copies():
+    """Nine windows of a class get no component of their own however many copies are made of them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(209, 24, 1))
+    x[200:] += 7
+    y = (np.arange(209) >= 200).astype(int)
+    statistics = fit(x, y, kind='windows')
+    own = statistics['mixture/owner'] == 1
+    assert own.sum() == 1 and not statistics['mixture/centre'][own].any()

@@ -14,6 +14,9 @@ from sklearn.mixture import GaussianMixture
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = 32  # most principal components in which components of the mixture differ
+SHIFTED_RANK = 64  # the same where shifted copies of each window make up for the many more numbers of a component
+MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
+SHIFTED_ROWS = 16_000  # the same with shifted copies
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
@@ -27,14 +30,16 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
       classes: int [n], the class of each window, for the mixture's class-conditional components.
     """
     flat = x.reshape(len(x), -1)
-    population = {**gaussian(flat, seed), **mixture(flat, classes, n_classes, seed)}
+    series = kind == 'windows' and x.shape[1] >= 16
+    population = gaussian(flat, seed)
+    population.update(shifted_mixture(x, classes, n_classes, seed) if series else mixture(flat, classes, n_classes, seed))
     population['class_share'] = (np.bincount(classes, minlength=n_classes) / len(classes)).astype(np.float32)
     if kind == 'images':
         low, high = np.float32(x.min()), np.float32(x.max())
     else:  # nowhere near the data: a guard against runaway search, not a description of it
         low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
     population['bounds'] = np.array([low, high], np.float32)
-    if kind == 'windows' and x.shape[1] >= 16:
+    if series:
         population.update(spectral(x))
         population.update(modulated(x, classes, n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
@@ -62,25 +67,54 @@ def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {'gaussian/mean': mean, 'gaussian/basis': basis * scale, 'gaussian/rest': rest}
 
 
-def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """The mixture of the windows and of copies shifted in time, end to beginning, by a random number of samples.
+
+    A rhythm may begin anywhere: shifts say so outright, where a mixture would need a component for every phase. A component then averages
+    as many copies more, which pays for covariances of twice the rank.
+
+    Args:
+      x: float32 [n, time, channels].
+    """
+    rarest = max(FEWEST, np.bincount(classes, minlength=n_classes).min())
+    copies = int(np.clip(SHIFTED_ROWS // rarest, 1, 16))
+    rng = np.random.default_rng(seed)
+    if len(x) * copies > n_classes * SHIFTED_ROWS * 4:  # more than the fit would look at
+        copies = max(1, n_classes * SHIFTED_ROWS * 4 // len(x))
+    time = x.shape[1]
+    shifts = rng.integers(0, time, (copies, len(x)))
+    shifts[0] = 0
+    order = (np.arange(time) + shifts[..., None]) % time  # [copies, n, time]
+    rows = np.take_along_axis(x[None], order[..., None], 2).reshape(copies * len(x), -1)
+    return mixture(rows, np.tile(classes, copies), n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS, copies)
+
+
+def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, rank: int = MIXTURE_RANK, most_rows: int = MIXTURE_ROWS,
+            copies: int = 1) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
     A class with n windows gets n / 80 components, at least one and at most 120 over all classes, so that each averages many windows;
     one that has gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
+
+    Args:
+      rank: most principal components in which the mixture's components differ.
+      most_rows: most rows a class that are looked at, drawn at random.
+      copies: how many rows each window has in `flat`; what counts windows counts them once.
     """
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
-    rank = min(MIXTURE_RANK, len(scale))
+    rank = min(rank, len(scale))
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
     weights, centres, factors, owners = [], [], [], []
+    fewest = FEWEST * copies  # as if each row looked at were a copy of few windows
     most = max(2, min(30, 120 // n_classes))
     rng = np.random.default_rng(seed)
     for c in range(n_classes):
         rows = scores[classes == c]
         if len(rows) == 0:
             continue
-        components = int(np.clip(len(rows) // 80, 1, most))
-        rows = rows if len(rows) <= 5000 else rows[rng.permutation(len(rows))[:5000]]
-        if len(rows) < FEWEST:
+        components = int(np.clip(len(rows) // copies // 80, 1, most))
+        rows = rows if len(rows) <= most_rows else rows[rng.permutation(len(rows))[:most_rows]]
+        if len(rows) < fewest:
             weights.append([1.0]), centres.append(np.zeros((1, rank))), factors.append(np.eye(rank)[None])
         elif len(rows) <= rank + 1:
             spread = np.diag(rows.std(0) + 0.1)
@@ -89,7 +123,7 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) ->
             model = GaussianMixture(components, reg_covar=1e-3, max_iter=15, n_init=1, random_state=seed, init_params='k-means++')
             with np.errstate(all='ignore'):
                 model = _quiet(model.fit, rows)
-            kept = model.weights_ * len(rows) >= FEWEST
+            kept = model.weights_ * len(rows) >= fewest
             weights.append(model.weights_[kept] / model.weights_[kept].sum())
             centres.append(model.means_[kept]), factors.append(np.linalg.cholesky(model.covariances_[kept]))
         owners.append(np.full(len(weights[-1]), c))
