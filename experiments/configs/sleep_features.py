@@ -1,6 +1,8 @@
 r"""Sleep stages from 18 spectral features of 11 neighbouring epochs; subjects 2, 5 and 8 held out.
 
     python -m experiments.run --config=experiments/configs/sleep_features.py --config.study.path=FOLDER --workdir=runs/sleep_features
+
+About 850 s on two shared cores. Teacher kappa 0.881; mlp student 0.872 on stimuli, a mean gap of 0.006 over eleven students.
 """
 
 from neurostim.config import default_config
