@@ -2,8 +2,8 @@ r"""MNIST by the published loop (arXiv 2009.10007): the weights of a generator a
 
     python -m experiments.run --config=experiments/configs/mnist_published.py --config.study.path=FOLDER --workdir=runs/mnist_published
 
-The released code made 0.9 accepted stimuli a second on two shared cores, and a student on 1 000 of them reached accuracy 0.897. Here: about 600 s on two
-shared cores, 4.4 accepted stimuli a second; a cnn student's accuracy 0.694.
+The released code made 0.9 accepted stimuli a second on two shared cores, and a student on 1 000 of them reached accuracy 0.897.
+Here: about 600 s on two shared cores, 4.4 accepted stimuli a second; a cnn student's accuracy 0.694.
 """
 
 from neurostim.config import default_config
