@@ -77,10 +77,9 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
       x: float32 [n, time, channels].
     """
     rarest = max(FEWEST, np.bincount(classes, minlength=n_classes).min())
-    copies = int(np.clip(SHIFTED_ROWS // rarest, 1, 16))
+    affordable = 4 * n_classes * SHIFTED_ROWS // len(x)  # more than the fit would look at
+    copies = int(np.clip(min(SHIFTED_ROWS // rarest, affordable), 1, 16))
     rng = np.random.default_rng(seed)
-    if len(x) * copies > n_classes * SHIFTED_ROWS * 4:  # more than the fit would look at
-        copies = max(1, n_classes * SHIFTED_ROWS * 4 // len(x))
     time = x.shape[1]
     shifts = rng.integers(0, time, (copies, len(x)))
     shifts[0] = 0
