@@ -17,6 +17,7 @@ MIXTURE_RANK = 32  # most principal components in which components of the mixtur
 SHIFTED_RANK = 64  # the same where shifted copies of each window make up for the many more numbers of a component
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
+SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
@@ -74,11 +75,14 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
     as many copies more, which pays for covariances of twice the rank.
 
     Args:
-      x: float32 [n, time, channels].
+      x: float32 [n, time, channels], scaled.
+      classes: int [n].
     """
     rarest = max(FEWEST, np.bincount(classes, minlength=n_classes).min())
-    affordable = 4 * n_classes * SHIFTED_ROWS // len(x)  # more than the fit would look at
-    copies = int(np.clip(min(SHIFTED_ROWS // rarest, affordable), 1, 16))
+    useful = 4 * n_classes * SHIFTED_ROWS // len(x)  # of more, the fit would look at none
+    copies = int(np.clip(min(SHIFTED_ROWS // rarest, useful, SHIFTED_NUMBERS // x.size), 1, 16))
+    if copies == 1:
+        return mixture(x.reshape(len(x), -1), classes, n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS)
     rng = np.random.default_rng(seed)
     time = x.shape[1]
     shifts = rng.integers(0, time, (copies, len(x)))
@@ -104,7 +108,7 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     rank = min(rank, len(scale))
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
     weights, centres, factors, owners = [], [], [], []
-    fewest = FEWEST * copies  # as if each row looked at were a copy of few windows
+    fewest = FEWEST * copies  # rows, were all of a window's copies in one component
     most = max(2, min(30, 120 // n_classes))
     rng = np.random.default_rng(seed)
     for c in range(n_classes):
