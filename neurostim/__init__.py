@@ -20,14 +20,16 @@ def load_study(name: str, path=None, seed: int = 0, **options):
     return data.load(name, path, seed, **options)
 
 
-def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0, **options):
+def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0, flow_steps: int = 4000, **options):
     """A :class:`neurostim.teacher.Teacher`: a committee of zoo members, trained on the study's training windows.
 
     Args:
+      flow_steps: of the flow from which stimuli start; 0 leaves it out, and stimuli start from a mixture.
       options: fields of :class:`neurostim.training.TrainingOptions`, e.g. ``steps``.
     """
     from neurostim import teacher, training
-    return teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options))
+    from neurostim.excitation.flow import FlowOptions
+    return teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options), FlowOptions(steps=flow_steps))
 
 
 def excite(teacher, seed: int = 0, **settings):

@@ -14,6 +14,7 @@ from neurostim import models, students
 from neurostim.data import SOURCES
 from neurostim.errors import UserError, choose
 from neurostim.excitation import produce
+from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.training import TrainingOptions
 
@@ -27,7 +28,8 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
-        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions())},
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions()),
+                    'flow': dataclasses.asdict(FlowOptions())},
         'excite': settings,
         'students': STUDENTS,
         'student_steps': 800,
@@ -62,6 +64,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:
             raise UserError(f'teacher.training.{name} is {value}: give a finite number, 0 or more')
+    for name, least in (('steps', 0), ('width', 1), ('batch', 1), ('learning_rate', 0)):
+        if not least <= config.teacher.flow[name] < math.inf:
+            raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}')
     produce.check(excite_settings(config))
 
 
@@ -73,6 +78,11 @@ def study_options(config) -> dict:
 def training_options(config) -> TrainingOptions:
     """How the teacher is trained."""
     return TrainingOptions(**config.teacher.training.to_dict())
+
+
+def flow_options(config) -> FlowOptions:
+    """How the population's flow is trained."""
+    return FlowOptions(**config.teacher.flow.to_dict())
 
 
 def excite_settings(config) -> Settings:

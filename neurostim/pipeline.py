@@ -13,7 +13,7 @@ import numpy as np
 
 import neurostim.teacher as teachers
 from neurostim import data, report
-from neurostim.config import excite_settings, study_options, training_options
+from neurostim.config import excite_settings, flow_options, study_options, training_options
 from neurostim.errors import UserError
 from neurostim.evaluation import comparison, utility
 from neurostim.excitation import produce, store
@@ -74,7 +74,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
-                    'training': config.teacher.training.to_dict(), 'seed': config.seed})
+                    'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(), 'seed': config.seed})
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
@@ -83,7 +83,8 @@ def train(config, workdir: pathlib.Path, say) -> None:
     study = load_study(config)
     started = time.perf_counter()
     teacher = teachers.train_teacher(
-        study, tuple(config.teacher.models), config.seed, training_options(config), lambda line: say(f'train: {line}'))
+        study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config),
+        lambda line: say(f'train: {line}'))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurostim import models, training
 from neurostim.errors import UserError
+from neurostim.excitation import flow as flows
 from neurostim.excitation.population import fit_population
 from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, hold_out_groups
@@ -88,7 +89,8 @@ def validation_split(study: Study, seed: int) -> np.ndarray:
 
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
-                  options: training.TrainingOptions | None = None, report: Callable[[str], None] = lambda text: None) -> Teacher:
+                  options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
+                  report: Callable[[str], None] = lambda text: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window.
@@ -96,6 +98,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     Args:
       study: the whole study; its test windows are not touched.
       names: zoo members; a name may come more than once.
+      flow: how the population's flow is trained; None, or 0 steps, leaves it out.
       report: called with a line of text as members are done.
     """
     options = options or training.TrainingOptions()
@@ -115,6 +118,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         losses = curves[f'{i}/{name}']['validation_loss']
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
     population = fit_population(x, study.kind, train.y, n_classes, seed)
+    if flow and flow.steps:
+        held = validation_split(train, seed * 1000)
+        population.update(flows.fit(x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
     return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves)
 
 

@@ -106,7 +106,7 @@ def test_pytorch_runs_the_same_loop(name, shape, classes):
     settings = produce.resolve(produce.Settings('direct', steps=3, batch=n, weights=Weights(tether=0.0)), teacher)
     assert settings.learning_rate == peer.RATE
     key = jax.random.key(3)
-    call, _ = produce.make_call(teacher, settings)
+    call = produce.make_call(teacher, settings)
     ours = call(key, 0, teacher.params, teacher.population)
 
     sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes), concentration=peer.CONCENTRATION)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from neurostim.errors import UserError
-from neurostim.excitation import parameterisation
+from neurostim.excitation import flow, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.excitation.targets import Target
 
@@ -24,7 +24,10 @@ def statistics(kind):
     x = rng.normal(size=(300, *SHAPES[kind])).astype(np.float32)
     y = np.arange(300) % 2
     x[y == 1] *= 0.5
-    return fit_population(np.clip(x, -1, 1) if kind == 'images' else x, kind, y, 2)
+    population = fit_population(np.clip(x, -1, 1) if kind == 'images' else x, kind, y, 2)
+    if kind == 'windows':
+        population.update(flow.fit(x, y, np.arange(300) % 5 == 0, 2, flow.FlowOptions(steps=20, width=8, batch=32), seed=0))
+    return population
 
 
 def kind_of(name):
@@ -75,7 +78,8 @@ def test_start_depends_on_its_key_alone(drawn):
     key = jax.random.split(jax.random.key(1), len(x))[1]
     again = jax.jit(p.start)(population, key, target())
     jax.tree.map(lambda many, one: np.testing.assert_allclose(many[1], one, rtol=1e-5, atol=1e-6), (variables, context), again)
-    moving = [leaf for leaf in jax.tree.leaves(variables) if name != 'generator' or leaf.ndim > 2]  # biases start at zero
+    # The generator's biases start at zero, and so does all that is added to a flow's draw.
+    moving = [leaf for leaf in jax.tree.leaves(context.fixed if name == 'flow' else variables) if name != 'generator' or leaf.ndim > 2]
     for leaf in moving:
         assert not np.array_equal(leaf[0], leaf[1])
     assert p.warm == (name == 'generator')
@@ -96,6 +100,9 @@ def test_penalty_is_the_negative_log_density_of_the_draws(drawn):
     log_density = stats.norm.logpdf(values).sum(1)
     np.testing.assert_allclose(np.ptp(penalty * values.shape[1] + log_density), 0, atol=1e-3)
     np.testing.assert_allclose(flat(slope) * values.shape[1], values, atol=1e-4)  # the gradient of a standard normal's
+    if name == 'flow':  # nothing is added yet
+        assert not values.any()
+        return
     # And that is what the draws come from.
     assert stats.kstest(values.ravel(), 'norm').pvalue > 1e-4
     np.testing.assert_allclose(np.cov(values[:, :8].T), np.eye(min(8, values.shape[1])), atol=0.45)
@@ -165,6 +172,7 @@ def test_waves_are_the_inverse_transform(time):
 @pytest.mark.parametrize('name, kind, message', [
     ('gausian', 'windows', "unknown excite.method 'gausian'.*gaussian"),
     ('spectral', 'features', "'spectral' needs windows"), ('modulated', 'images', "'modulated' needs windows"),
+    ('flow', 'features', "'flow' needs a flow.*teacher.flow.steps"),
     ('generator', 'windows', "'generator' makes images"),
 ])
 def test_what_does_not_suit_is_refused(name, kind, message):

@@ -156,7 +156,8 @@ def test_classes_come_as_asked(teacher):
 
 def test_batches_share_one_compilation(teacher, fresh_call):
     settings = produce.resolve(SETTINGS, teacher)
-    call, total = fresh_call(teacher, settings)
+    call = fresh_call(teacher, settings)
+    total = call.total
     compiled = []
 
     def listen(event, seconds, **_):
@@ -178,9 +179,20 @@ def test_batches_share_one_compilation(teacher, fresh_call):
     assert np.abs(again[total].x - first.x).max() > 0.01
 
 
+def test_compiling_makes_nothing_and_changes_nothing(teacher, fresh_call):
+    settings = produce.resolve(SETTINGS, teacher)
+    plain, ahead = fresh_call(teacher, settings), fresh_call(teacher, settings)
+    key = jax.random.key(5)
+    ahead.compile(key, teacher.params, teacher.population)
+    for first in (0, 32):
+        for ours, theirs in zip(ahead(key, first, teacher.params, teacher.population),
+                                plain(key, first, teacher.params, teacher.population), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_call_takes_the_teacher_that_it_is_given(teacher):
     """Not the one before, even where the same settings and shapes let them share a compiled call."""
-    call, total = produce.make_call(teacher, produce.resolve(SETTINGS, teacher))
+    call = produce.make_call(teacher, produce.resolve(SETTINGS, teacher))
     key = jax.random.key(0)
     other = jax.tree.map(lambda leaf: -leaf, teacher.params)
     shifted = {**teacher.population, 'mixture/mean': teacher.population['mixture/mean'] + 1}

@@ -33,6 +33,7 @@ def get_config():
     config.study.minutes_per_subject = 30
     config.teacher.models = ('mlp',)
     config.teacher.training.steps = 40
+    config.teacher.flow.steps = 0
     config.excite.method = 'mixture'
     config.excite.count = 300
     config.students = ('mlp', 'knn')
@@ -41,8 +42,8 @@ def get_config():
     config.evaluate.interval_draws = 50
     return config
 """
-OWN = ('--config.teacher.models=mlp', '--config.teacher.training.steps=40', '--config.excite.count=100', '--config.students=knn',
-       '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50')
+OWN = ('--config.teacher.models=mlp', '--config.teacher.training.steps=40', '--config.teacher.flow.steps=20',
+       '--config.excite.count=100', '--config.students=knn', '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50')
 
 
 @pytest.fixture(scope='module')

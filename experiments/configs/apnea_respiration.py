@@ -19,6 +19,5 @@ def get_config():
     config.study.channels = ('Resp N',)
     config.study.split = 'blocks'
     config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'mlp')
-    config.excite.method = 'mixture'
     config.evaluate.seeds = 5
     return config

@@ -1,5 +1,5 @@
 """What excitation searches: the samples themselves, a spectrum, a population's Gaussian or mixture, an envelope and a
-carrier, or a generator's weights.
+carrier, what is added to a flow's draw, or a generator's weights.
 
 A parameterisation is a set of pure functions of ONE stimulus and the population's statistics; :func:`make` builds it.
 """
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from neurostim.errors import UserError, choose
+from neurostim.excitation import flow as flows
 from neurostim.excitation.population import cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
 
@@ -60,6 +61,9 @@ def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisatio
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples, this study's have shape {shape}: "
                         "choose 'mixture', 'gaussian' or 'direct'")
+    if name == 'flow' and not flows.fitted(population):
+        raise UserError("excite.method 'flow' needs a flow beside the teacher, and this teacher was trained with teacher.flow.steps 0: "
+                        'train in another --workdir with more, or choose another method')
     if name == 'generator' and len(shape) != 3:
         raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
     return NAMES[name](shape)
@@ -201,6 +205,19 @@ def modulated(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty)
 
 
+def flow(shape) -> Parameterisation:
+    """A draw of the target's class from the flow, and whitened coordinates of the population's Gaussian for what is added to it."""
+
+    def start(population, key, target: Target):
+        scores = jnp.zeros(population['gaussian/basis'].shape[1:])
+        return scores, Context(scores, flows.draw(population, shape, key, target.label))
+
+    def decode(population, scores, context):
+        return _clip(population, context.fixed + (population['gaussian/basis'] @ scores).reshape(shape))
+
+    return Parameterisation(start, decode, _half_square)
+
+
 def generator(shape) -> Parameterisation:
     """The weights of the published generator, for noise that is drawn anew for each stimulus (arXiv 2009.10007)."""
     from neurostim.models.published import Generator
@@ -226,4 +243,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, modulated, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, modulated, flow, generator)}

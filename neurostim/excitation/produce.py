@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from neurostim.errors import UserError, choose
-from neurostim.excitation import engine, sharding, targets
+from neurostim.excitation import engine, flow, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights
 from neurostim.excitation.store import Stimuli, Store
@@ -70,8 +70,8 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
-DEFAULT_STEPS = {'direct': 100, 'generator': 50}
-DEFAULT_RATE = {'generator': 1e-3}
+DEFAULT_STEPS = {'direct': 100, 'flow': 3, 'generator': 50}
+DEFAULT_RATE = {'flow': 0.03, 'generator': 1e-3}
 
 
 def check(settings: Settings) -> None:
@@ -100,7 +100,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     check(settings)
     method = settings.method
     if method == 'auto':
-        method = 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
+        method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
     parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
     numbers = math.prod(teacher.shape)
     lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))
@@ -132,7 +132,7 @@ def _sampler(target: TargetSettings, share, similarity):
 
 
 def make_call(teacher: Teacher, settings: Settings):
-    """Compiles resolved settings; returns (call, stimuli a call), as :func:`neurostim.excitation.sharding.over_devices`."""
+    """Builds what makes stimuli by resolved settings: a :class:`neurostim.excitation.sharding.OverDevices`."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
@@ -140,7 +140,7 @@ def make_call(teacher: Teacher, settings: Settings):
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts, settings.weights)
     count = settings.batch if settings.accept else settings.lanes
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
-    return sharding.over_devices(excite, count)
+    return sharding.OverDevices(excite, count)
 
 
 def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
@@ -162,9 +162,9 @@ def generate(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXC
       use: `EXCITED`, or `CONTROL` for draws that share nothing with the stimuli of the same seed.
     """
     settings = resolve(settings, teacher)
-    call, total = make_call(teacher, settings)
+    call = make_call(teacher, settings)
     key = jax.random.fold_in(jax.random.key(seed), use)
-    parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, total))]
+    parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, call.total))]
     x, probabilities = (np.concatenate([getattr(p, name) for p in parts])[: settings.count] for name in ('x', 'probabilities'))
     return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1))
 
@@ -179,7 +179,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     Returns:
       what :meth:`Store.finish` returns; totals hold accepted, attempts, steps and seconds (compilation apart).
     """
-    call, total = make_call(teacher, settings)
+    call = make_call(teacher, settings)
     shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.batch) / settings.batch) * settings.batch  # whatever the number of devices
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
     manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
@@ -187,19 +187,19 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), sharding.process()) as store:
         missing = store.missing()
         if missing:
-            jax.block_until_ready(call(key, 0, teacher.params, teacher.population))  # compile before the clock starts
+            call.compile(key, teacher.params, teacher.population)  # before the clock starts
         done = settings.count - sum(
             stop - start for start, stop in map(store.bounds, missing))
         with Progress(settings.count, 'stimuli', 'excite', writer, done=done) as progress:
-            firsts = (first for shard in missing for first in range(*store.bounds(shard), total))
+            firsts = (first for shard in missing for first in range(*store.bounds(shard), call.total))
             batches = stream(call, key, teacher, firsts)
             for shard in missing:
                 started = time.perf_counter()
                 start, stop = store.bounds(shard)
                 parts = []
-                for _, batch in itertools.islice(batches, math.ceil((stop - start) / total)):
+                for _, batch in itertools.islice(batches, math.ceil((stop - start) / call.total)):
                     parts.append(batch)
-                    produced = min(stop - start, len(parts) * total)
+                    produced = min(stop - start, len(parts) * call.total)
                     progress.update(done + produced, accepted=float(batch.accepted.sum() / batch.attempts.sum()))
                 whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
                 store.write(shard, teacher.scaling.inverse(whole.x), whole.probabilities, {

@@ -12,36 +12,42 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def over_devices(excite, count: int):
-    """Compiles `excite` over all of this process's devices.
+class OverDevices:
+    """`excite` over all of this process's devices: ``call(key, first, teacher_params, population)`` makes `total` consecutive stimuli.
 
-    Args:
-      excite: (key, first, teacher_params, population) -> Excited of `count` stimuli.
-      count: stimuli a device and call.
+    Device d makes those from first + d * count on; a device's stimuli do not depend on how many others there are.
 
-    Returns:
-      (call, total): ``call(key, first, teacher_params, population)`` makes the `total` stimuli first, ..., device d those from
-      first + d * count on; `total` is devices x count. A device's stimuli do not depend on how many others there are.
+    Attributes:
+      total: stimuli a call: devices x count.
     """
-    devices = jax.local_devices()
-    mesh = jax.make_mesh((len(devices),), ('device',), devices=devices, axis_types=(AxisType.Auto,))
 
-    def on_one(key, firsts, teacher_params, population):
-        return excite(key, firsts[0], teacher_params, population)
+    def __init__(self, excite, count: int):
+        """Takes `excite`, (key, first, teacher_params, population) -> Excited of `count` stimuli, the number a device and call."""
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), ('device',), devices=devices, axis_types=(AxisType.Auto,))
 
-    compiled = jax.jit(jax.shard_map(
-        on_one, mesh=mesh, in_specs=(P(), P('device'), P(), P()), out_specs=P('device'), check_vma=False))
-    everywhere, apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
-    given = placed = ()
+        def on_one(key, firsts, teacher_params, population):
+            return excite(key, firsts[0], teacher_params, population)
 
-    def call(key, first, teacher_params, population):
-        nonlocal given, placed
-        if not given or given[0] is not teacher_params or given[1] is not population:  # once, not with every batch
-            given, placed = (teacher_params, population), jax.device_put((teacher_params, population), everywhere)
-        firsts = jax.device_put(np.arange(len(devices), dtype=np.int32) * count + np.int32(first), apart)
-        return compiled(jax.device_put(key, everywhere), firsts, *placed)
+        self.total = len(devices) * count
+        self._offsets = np.arange(len(devices), dtype=np.int32) * count
+        self._run = self._jitted = jax.jit(jax.shard_map(
+            on_one, mesh=mesh, in_specs=(P(), P('device'), P(), P()), out_specs=P('device'), check_vma=False))
+        self._everywhere, self._apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
+        self._given = self._placed = ()
 
-    return call, len(devices) * count
+    def compile(self, key, teacher_params, population) -> None:
+        """Compiles for arguments of these shapes without making anything; later calls take such arguments alone."""
+        if self._run is self._jitted:
+            self._run = self._jitted.lower(*self._place(key, 0, teacher_params, population)).compile()
+
+    def __call__(self, key, first, teacher_params, population):
+        return self._run(*self._place(key, first, teacher_params, population))
+
+    def _place(self, key, first, *constants):
+        if not self._given or any(a is not b for a, b in zip(self._given, constants, strict=True)):  # once, not with every batch
+            self._given, self._placed = constants, jax.device_put(constants, self._everywhere)
+        return jax.device_put(key, self._everywhere), jax.device_put(self._offsets + np.int32(first), self._apart), *self._placed
 
 
 def process() -> tuple[int, int]:

@@ -1,0 +1,107 @@
+"""The flow: what it learns of windows that are known, and when it stops."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurostim.excitation import flow
+
+OPTIONS = flow.FlowOptions(steps=600, width=24, learning_rate=5e-3, batch=128)
+
+
+def waves(n, seed=0, time=24):
+    """Sines that begin anywhere, strong (class 0) or weak and twice as fast (class 1), with as much noise: [n, time, 1], [n]."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    angle = 2 * np.pi * np.where(y, 6, 3)[:, None] * np.arange(time) / time + rng.uniform(0, 2 * np.pi, n)[:, None]
+    x = np.where(y, 0.5, 1.5)[:, None] * np.sin(angle) + 0.1 * rng.normal(size=(n, time))
+    return x[..., None].astype(np.float32), y
+
+
+@functools.cache
+def fitted():
+    x, y = waves(800)
+    return flow.fit(x, y, np.arange(800) % 8 == 0, 2, OPTIONS, seed=0)
+
+
+def draws(population, shape, label, count=400):
+    return np.asarray(jax.jit(jax.vmap(lambda key: flow.draw(population, shape, key, label)))(jax.random.split(jax.random.key(1), count)))
+
+
+def test_draws_are_like_the_windows_of_their_class():
+    x, y = waves(800, seed=1)
+    for label in (0, 1):
+        made, real = (np.abs(np.fft.rfft(a[..., 0], axis=1)) for a in (draws(fitted(), (24, 1), label), x[y == label]))
+        peak = real.mean(0).argmax()
+        assert peak == (3, 6)[label] and (made.argmax(1) == peak).mean() > 0.95
+        np.testing.assert_allclose(made[:, peak].mean(), real[:, peak].mean(), rtol=0.12)
+        np.testing.assert_allclose(made[:, peak].std(), real[:, peak].std(), atol=0.15 * real[:, peak].mean())
+    phase = np.angle(np.fft.rfft(draws(fitted(), (24, 1), 0)[..., 0], axis=1)[:, 3])
+    assert np.abs(np.exp(1j * phase).mean()) < 0.15  # a rhythm begins anywhere
+
+
+def test_draws_are_not_copies():
+    """Of noise alone there is nothing to learn: a draw is as far from the windows it learnt from as a new one is."""
+    rng = np.random.default_rng(0)
+    x, new = rng.normal(size=(2, 300, 16, 1)).astype(np.float32)
+    population = flow.fit(x, np.zeros(300, int), np.arange(300) % 6 == 0, 1, OPTIONS, seed=0)
+    made = draws(population, (16, 1), 0, 300)
+
+    def nearest(a):
+        return np.median(np.linalg.norm((a[:, None] - x)[..., 0], axis=2).min(1))
+
+    assert nearest(made) > 0.93 * nearest(new)
+    assert nearest(x[:50] + 0.3 * rng.normal(size=(50, 16, 1))) < 0.5 * nearest(new)  # copies would be seen
+
+
+def test_loss_is_nothing_for_the_true_velocity_and_more_for_another():
+    """All windows alike: the velocity at x_t is what is left of the way, over what is left of the time."""
+    x = jnp.full((64, 5, 1), 2.0)
+
+    def true(at, t, label):
+        return (2.0 - at) / (1 - t)[:, None, None]
+
+    assert flow.loss(true, jax.random.key(0), x, None) < 1e-6
+    assert flow.loss(lambda *a: true(*a) + 0.5, jax.random.key(0), x, None) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_a_fit_is_repeatable_and_depends_on_its_seed():
+    x, y = waves(100)
+    few = flow.FlowOptions(steps=20, width=8, batch=16)
+    one, again, other = (flow.fit(x, y, np.arange(100) < 20, 2, few, seed) for seed in (0, 0, 1))
+    for name in one:
+        np.testing.assert_array_equal(one[name], again[name])
+    assert any(np.abs(one[name] - other[name]).max() > 1e-3 for name in one)
+
+
+def test_training_stops_where_held_out_windows_get_worse(monkeypatch):
+    """Eight windows are soon known by heart; what is kept is what does best on others."""
+    monkeypatch.setattr(flow, 'CHECK_EVERY', 50)
+    x, y = waves(200)
+    lines = []
+    held = np.arange(200) >= 8
+    flow.fit(x, y, held, 2, flow.FlowOptions(steps=5000, width=32, learning_rate=1e-2, batch=32), 0, lines.append)
+    loss, steps = float(lines[0].split()[2]), int(lines[0].split()[4])
+    assert steps < 5000 and 0 < loss < 2
+
+
+@pytest.mark.parametrize('shape', [(5,), (7, 3), (130, 2), (8, 6, 2)])
+def test_any_kind_of_window(shape):
+    """Features, short and long series, images: the velocity has the window's shape, alone or in a batch."""
+    network = flow.Velocity(shape, 8)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, *shape)).astype(np.float32)
+    t, label = np.array([0.1, 0.5, 0.9], np.float32), np.eye(3, dtype=np.float32)
+    params = network.init(jax.random.key(0), x[0], t[0], label[0])
+    whole = network.apply(params, x, t, label)
+    assert whole.shape == x.shape
+    for i in range(3):
+        np.testing.assert_allclose(network.apply(params, x[i], t[i], label[i]), whole[i], atol=1e-5)
+    # Every value is heard everywhere, and the time and the class too.
+    jacobian = jax.jacobian(lambda one: network.apply(params, one, t[1], label[0]))(x[1])
+    assert (np.abs(jacobian) > 0).mean() > 0.95
+    assert np.abs(network.apply(params, x[1], t[2], label[0]) - network.apply(params, x[1], t[1], label[0])).max() > 1e-3
+    assert np.abs(network.apply(params, x[1], t[1], label[1]) - network.apply(params, x[1], t[1], label[0])).max() > 1e-3
