@@ -17,6 +17,10 @@ from neurostim.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file of experiments/configs.', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that the phases write to and speak through.')
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', '', "Several processes excite together: HOST:PORT of process 0, or 'auto' on a cluster (SLURM, Open MPI, GKE, TPU pods).")
+_PROCESSES = flags.DEFINE_integer('processes', 0, 'How many processes there are, unless --coordinator=auto.')
+_PROCESS = flags.DEFINE_integer('process', -1, 'The number of this process, from 0 on, unless --coordinator=auto.')
 _PHASE = flags.DEFINE_list('phase', ['all'], "Comma list of 'train', 'excite', 'evaluate', or 'all'.")
 
 
@@ -73,10 +77,15 @@ def main(_) -> None:
     try:
         from neurostim import config as configs
         from neurostim import pipeline
+        from neurostim.excitation import sharding
         phases = pipeline.PHASES if _PHASE.value == ['all'] else _PHASE.value
         for phase in phases or ['']:
             if phase not in pipeline.PHASES:
                 raise UserError(f"unknown phase {phase!r}: choose 'all' or a comma list of {', '.join(pipeline.PHASES)}")
+        if _COORDINATOR.value:
+            sharding.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        elif _PROCESSES.present or _PROCESS.present:
+            raise UserError('--processes and --process say nothing without --coordinator: give HOST:PORT of process 0')
         prepare_jax()  # before anything is compiled
         configs.check(_CONFIG.value)
         pipeline.run(_CONFIG.value, _WORKDIR.value, phases)

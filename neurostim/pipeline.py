@@ -3,6 +3,7 @@ alone, so that each can run on another machine or day; `excite` reads no recordi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from neurostim import data, report
 from neurostim.config import excite_settings, flow_options, study_options, training_options
 from neurostim.errors import UserError
 from neurostim.evaluation import comparison, utility
-from neurostim.excitation import produce, store
+from neurostim.excitation import produce, sharding, store
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
 from neurostim.teacher import Teacher
@@ -34,6 +35,9 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
     """
     workdir = pathlib.Path(workdir)
     _check_writable(workdir)
+    if sharding.process()[1] > 1 and tuple(phases) != ('excite',):
+        raise UserError('several processes excite together, but train and evaluate alone: give --phase=excite, and run the other phases '
+                        'without --coordinator')
     functions = {'train': train, 'excite': excite, 'evaluate': evaluate}
     for phase in PHASES:
         if phase in phases:
@@ -107,9 +111,11 @@ def excite(config, workdir: pathlib.Path, say) -> None:
     """Makes stimuli: DIR/stimuli/. Finished shards of an interrupted run are kept."""
     teacher = teachers.load(workdir / 'teacher')
     settings = produce.resolve(excite_settings(config), teacher)
-    with MetricsWriter(workdir / 'metrics.jsonl') as writer:
+    first = sharding.process()[0] == 0
+    with MetricsWriter(workdir / 'metrics.jsonl') if first else contextlib.nullcontext() as writer:  # one writer a file
         summary = produce.write(teacher, settings, workdir / 'stimuli', {}, config.seed, writer)
-    say(f'excite: {summary["count"]} stimuli by {settings.method!r}, sha256 {summary["sha256"][:16]}')
+    if first:
+        say(f'excite: {summary["count"]} stimuli by {settings.method!r}, sha256 {summary["sha256"][:16]}')
 
 
 def evaluate(config, workdir: pathlib.Path, say) -> None:

@@ -16,7 +16,7 @@ from neurostim.errors import UserError, choose
 from neurostim.excitation import engine, flow, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights
-from neurostim.excitation.store import Stimuli, Store
+from neurostim.excitation.store import Stimuli, Store, summary
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
 
@@ -174,6 +174,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
 
     Args:
       settings: resolved (:func:`resolve`).
+      folder: shared by all processes, where there are several; each makes its share of the shards.
       manifest: what the stimuli depend on, beyond settings and seed.
 
     Returns:
@@ -188,9 +189,9 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
         missing = store.missing()
         if missing:
             call.compile(key, teacher.params, teacher.population)  # before the clock starts
-        done = settings.count - sum(
-            stop - start for start, stop in map(store.bounds, missing))
-        with Progress(settings.count, 'stimuli', 'excite', writer, done=done) as progress:
+        own, left = (sum(stop - start for start, stop in map(store.bounds, shards)) for shards in (store.own, missing))
+        done = own - left
+        with Progress(own, 'stimuli', 'excite', writer, done=done) as progress:
             firsts = (first for shard in missing for first in range(*store.bounds(shard), call.total))
             batches = stream(call, key, teacher, firsts)
             for shard in missing:
@@ -204,6 +205,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
                 whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
                 store.write(shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
                     'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
-                    'seconds': time.perf_counter() - started})
+                    'seconds': (time.perf_counter() - started) / sharding.process()[1]})  # processes run side by side
                 done += stop - start
-        return store.finish()
+        store.wait_for_others()
+        return summary(folder) if sharding.process()[0] else store.finish()

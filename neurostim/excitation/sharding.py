@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from neurostim.errors import UserError
+
 
 class OverDevices:
     """`excite` over all of this process's devices: ``call(key, first, teacher_params, population)`` makes `total` consecutive stimuli.
@@ -48,6 +50,30 @@ class OverDevices:
         if not self._given or any(a is not b for a, b in zip(self._given, constants, strict=True)):  # once, not with every batch
             self._given, self._placed = constants, jax.device_put(constants, self._everywhere)
         return jax.device_put(key, self._everywhere), jax.device_put(self._offsets + np.int32(first), self._apart), *self._placed
+
+
+def join(coordinator: str, processes: int, process: int) -> None:
+    """Makes this process one of several, on this host or others; call before anything else of JAX.
+
+    Args:
+      coordinator: HOST:PORT of process 0, or 'auto': what the cluster says (SLURM, Open MPI, GKE, TPU pods), and then the other two too.
+      processes: how many there are.
+      process: the number of this one.
+
+    Raises:
+      UserError: the numbers do not fit, there is no cluster, or the others cannot be reached.
+    """
+    if coordinator != 'auto' and not (0 <= process < processes and ':' in coordinator):
+        raise UserError(f'--coordinator={coordinator} --processes={processes} --process={process}: give HOST:PORT of process 0, how many '
+                        "processes there are, and which one this is, from 0 on; or --coordinator=auto on a cluster")
+    try:
+        if coordinator == 'auto':
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(coordinator, processes, process, initialization_timeout=120)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f'--coordinator={coordinator}: the processes do not find each other ({str(error).splitlines()[0]}): start all of '
+                        'them with the address of process 0') from None
 
 
 def process() -> tuple[int, int]:

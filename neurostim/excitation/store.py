@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import pathlib
+import time
 import typing
 import zlib
 from collections.abc import Iterator
@@ -94,15 +95,19 @@ class Store:
         start = shard * self._shard_size
         return start, min(start + self._shard_size, self._count)
 
+    @property
+    def own(self) -> range:
+        """The shards that this process makes."""
+        index, processes = self._process
+        return range(index, self.shards, processes)
+
     def missing(self) -> list[int]:
         """This process's shards that are yet to be made: absent, cut short, or unlike their checksum. Removes temporary files."""
-        index, processes = self._process
-        mine = range(index, self.shards, processes)
         with self._disk():
-            for shard in mine:
+            for shard in self.own:
                 for suffix in ('tmp', 'json.tmp'):
                     (self._progress / f'{shard:05d}.{suffix}').unlink(missing_ok=True)
-            return [shard for shard in mine if not self._verified(shard)]
+            return [shard for shard in self.own if not self._verified(shard)]
 
     def write(self, shard: int, x, probabilities, extra: dict | None = None):
         """Adds a shard: whole, or after a kill or an error not at all.
@@ -135,6 +140,18 @@ class Store:
         except UserError:
             temporary.unlink(missing_ok=True)  # Gives the space back.
             raise
+
+    def wait_for_others(self, poll_s: float = 0.5) -> None:
+        """Returns once the others have done their part: all shards where this is process 0, the whole dataset elsewhere.
+
+        A process that dies does not leave the others waiting: `jax.distributed` ends them.
+        """
+        index, processes = self._process
+        waiting = [shard for shard in range(self.shards) if shard not in self.own] if processes > 1 and not index else []
+        while waiting := [shard for shard in waiting if not self._verified(shard)]:
+            time.sleep(poll_s)
+        while index and not _read_manifest(self._folder)['finished']:
+            time.sleep(poll_s)
 
     def finish(self) -> dict:
         """Verifies all shards, of all processes, and writes what makes them a dataset.
