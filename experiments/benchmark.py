@@ -12,12 +12,17 @@ What is measured, and how:
              images [28, 28, 1]). Weights are random: speed does not depend on them. Windows are the embedded breathing study, images
              are made with NumPy; they matter for the sizes of the population's statistics only.
   time       of the calls that `excite` makes, results fetched to the host; each repeat lasts at least `seconds`; medians of `repeats`.
-  compile    the first call less a later one; nothing comes from the cache on disk.
+  compile    lowering and compilation, before the first call; nothing comes from the cache on disk.
   FLOPs      XLA's cost analysis of the program as written, before fusion, so that what is computed twice counts once. It counts
              a loop's body once whatever its length: one gradient step is a program with one step less a program with none, with the
              teacher's own loops unrolled. The rate counts these steps alone: drawing a start and the last look at it are time, not work.
   peak       the best of several large float32 matrix products, repeated through the run, in JAX's default precision for the device,
              which is what excitation uses too. Several accelerators are compared with as many times the peak of one.
+  roofline   the lesser of that peak and of memory bandwidth (the best pass over an array that no cache holds) times FLOPs a byte;
+             bytes are those that the compiled step reads and writes by XLA's analysis, fusions counted once and a recurrent
+             teacher's own loop too. A batch that stays in the cache moves less through memory than that, and may exceed the roof.
+  devices    `experiments/benchmark_devices.py`: the same number of stimuli a call on 1, 2, ... devices of one process, by turns. On
+             CPU they are virtual and share all cores: what is shown is what spreading costs.
   memory     off CPU the allocator's peak since the process started; on CPU the most resident memory of the process during the row
              (VmHWM; where it cannot be reset, ru_maxrss, the most since the start). What it is stands in `peak_memory_kind`.
   versus     `experiments/benchmark_torch.py`; always on CPU. Each thread count is a process of its own, pinned to as many CPUs,
@@ -49,7 +54,7 @@ import numpy as np
 from absl import app, flags
 
 from experiments import run as entry
-from experiments.machine import Watch, device_name, matmul_peak, peak_memory, reset_peak_memory
+from experiments.machine import Watch, device_name, matmul_peak, memory_bandwidth, peak_memory, reset_peak_memory
 from neurostim import config as configs
 from neurostim import data, pipeline
 from neurostim import teacher as teachers
@@ -154,10 +159,28 @@ def step_flops(teacher: Teacher, settings: produce.Settings, stimuli: int = 4) -
         return (flops(1) - flops(0)) / stimuli
 
 
-def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0):
-    """(run, stimuli a call): ``run(calls)`` makes that many batches, fetched to the host, and returns the seconds it took."""
-    call = produce.make_call(teacher, settings)
+class Timed(NamedTuple):
+    """A compiled excitation: ``run(calls)`` makes that many batches, fetched to the host, and returns the seconds it took.
+
+    Attributes:
+      total: stimuli a call.
+      compile_seconds: what compiling took.
+      bytes_accessed: of the program, by XLA's analysis, a loop's body counted once; nan where it does not say.
+    """
+
+    run: Any
+    total: int
+    compile_seconds: float
+    bytes_accessed: float
+
+
+def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, devices=None) -> Timed:
+    """Compiles resolved settings for measuring."""
+    call = produce.make_call(teacher, settings, devices)
     key = jax.random.key(seed)
+    started = time.perf_counter()
+    program = call.compile(key, teacher.params, teacher.population)
+    compile_seconds = time.perf_counter() - started
 
     def run(calls):
         started = time.perf_counter()
@@ -165,14 +188,22 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
             pass
         return time.perf_counter() - started
 
-    return run, call.total
+    return Timed(run, call.total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
+
+
+def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:
+    """Bytes that one gradient step of one stimulus reads and writes: the program's less those of a program without steps."""
+    still = timed_excitation(teacher, dataclasses.replace(settings, steps=0))
+    return (timed.bytes_accessed - still.bytes_accessed) / settings.batch
 
 
 def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings, config) -> dict[str, Any]:
-    """One row, but for its fraction of the peak."""
+    """One row, but for its fractions of the peak and of the roofline."""
     reset = reset_peak_memory()
-    run, total = timed_excitation(teacher, settings, config.seed)
-    first, once = run(1), run(1)
+    timed = timed_excitation(teacher, settings, config.seed)
+    run, total, compile_seconds, _ = timed
+    run(1)
+    once = run(1)
     calls = max(1, math.ceil(config.seconds / once))
     watch = Watch()
     seconds = [run(calls) / calls for _ in range(config.repeats)]
@@ -180,11 +211,13 @@ def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings,
     rates = [total / s for s in seconds]
     memory, kind = peak_memory(reset)
     flops, median = step_flops(teacher, settings), statistics.median(rates)
+    moved = step_bytes(teacher, settings, timed) if settings.steps and settings.method != 'generator' else math.nan
     return {
         'model': name, 'members': list(teacher.names), 'shape': list(teacher.shape), 'method': settings.method, 'batch': settings.batch,
         'steps': settings.steps, 'dtype': dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
         'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
-        'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': max(first - once, 0.0),
+        'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': compile_seconds,
+        'bytes_per_sample_step': moved if moved > 0 else None,
         'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'other_cpus': others, 'repeats': config.repeats, 'calls_a_repeat': calls}
 
 
@@ -222,6 +255,31 @@ def versus(config, say) -> list[dict[str, Any]]:
     return rows
 
 
+def over_devices(config, say) -> list[dict[str, Any]]:
+    """The same work on several devices of one process, which is another process's: CPU devices are made when JAX starts."""
+    if not config.devices:
+        return []
+    xla = os.environ.get('XLA_FLAGS', '')
+    if jax.default_backend() == 'cpu':
+        xla += f' --xla_force_host_platform_device_count={max(config.devices)}'
+    spec = {'devices': config.devices, 'seconds': config.seconds, 'repeats': config.repeats, 'seed': config.seed}
+    worker = subprocess.run([sys.executable, '-m', 'experiments.benchmark_devices', json.dumps(spec)], stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, 'XLA_FLAGS': xla.strip()})
+    if worker.returncode:
+        say(f'devices: failed with status {worker.returncode}, see the output above')
+        return []
+    rows = json.loads(worker.stdout.splitlines()[-1])
+    for row in rows:
+        say('devices: ' + devices_line(row))
+    return rows
+
+
+def devices_line(row: dict[str, Any]) -> str:
+    """A number of devices in words."""
+    return (f'{row["devices"]} x batch {row["batch"]}: {row["stimuli_per_second"]:.0f} stimuli/s, {row["ratio_median"]:.2f} '
+            f'({row["ratio_min"]:.2f} to {row["ratio_max"]:.2f}) times one device')
+
+
 def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True)) -> dict[str, Any]:
     """Measures everything; returns what is written to the file."""
     if 'teacher' in config:
@@ -232,7 +290,7 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
         cases = {name: make_case(name, config.seed, config.generator) for name in config.cases}
     planned = plan(cases, config)
     load = os.getloadavg()
-    peak, rows = matmul_peak(config.peak_sizes), []
+    peak, bandwidth, rows = matmul_peak(config.peak_sizes), memory_bandwidth(), []
     for i, (name, *what) in enumerate(planned):
         rows.append(measure(name, *what, config))
         peak = max(peak, matmul_peak(config.peak_sizes, 2))
@@ -240,9 +298,12 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
     devices = 1 if jax.default_backend() == 'cpu' else jax.local_device_count()
     for row in rows:
         row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * devices)
+        moved = row['bytes_per_sample_step']
+        roof = min(peak, row['flops_per_sample_step'] / moved * bandwidth) if moved else None
+        row['fraction_of_roofline'] = row['flops_per_second'] / (roof * devices) if roof else None
     return {'device': device_name(), 'versions': {'jax': jax.__version__, 'python': platform.python_version()},
-            'load_average': [list(load), list(os.getloadavg())], 'matmul_peak_flops_per_second': peak, 'rows': rows,
-            'versus': versus(config, say)}
+            'load_average': [list(load), list(os.getloadavg())], 'matmul_peak_flops_per_second': peak,
+            'memory_bytes_per_second': bandwidth, 'rows': rows, 'devices': over_devices(config, say), 'versus': versus(config, say)}
 
 
 def check(config) -> None:
@@ -259,6 +320,7 @@ def check(config) -> None:
     if not len(config.versus.models) == len(config.versus.batches) == len(config.versus.steps):
         raise UserError('versus.models, versus.batches and versus.steps differ in length: give one batch and one number of steps a model')
     given = {name: config[name] for name in ('repeats', 'steps', 'seed', 'batches', 'peak_sizes')}
+    given['devices'] = config.devices
     given.update({f'versus.{name}': config.versus[name] for name in ('batches', 'steps', 'threads', 'repeats')})
     for field, values in given.items():
         least = {'steps': -1, 'seed': 0, 'batches': 0}.get(field, 1)
@@ -271,10 +333,11 @@ def check(config) -> None:
 
 def row_line(row: dict[str, Any]) -> str:
     """A row of the table."""
-    share = f'{row["fraction_of_matmul_peak"]:6.3f}' if 'fraction_of_matmul_peak' in row else ' ' * 6
+    share, roof = (' ' * 6 if row.get(name) is None else f'{row[name]:6.3f}'
+                   for name in ('fraction_of_matmul_peak', 'fraction_of_roofline'))
     low, high = (100 * (rate / row['stimuli_per_second'] - 1) for rate in row['stimuli_per_second_range'])
     return (f'{row["model"]:<18}{row["method"]:<10}{row["dtype"]:<9}{row["batch"]:>6}{row["steps"]:>6}{row["stimuli_per_second"]:>11.1f}'
-            f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share}'
+            f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share} {roof}'
             f'{row["compile_seconds"]:>11.1f}{row["peak_memory_bytes"] / 2**20:>9.0f}{row["other_cpus"] or 0:>8.1f}')
 
 
@@ -293,11 +356,39 @@ def versus_line(row: dict[str, Any]) -> str:
 def table(results: dict[str, Any]) -> str:
     """The whole file for a reader."""
     heading = (f'{"model":<18}{"method":<10}{"dtype":<9}{"batch":>6}{"steps":>6}{"stimuli/s":>11}{"spread":>11}{"steps/s":>12}'
-               f'{"GFLOP/s":>10} {"share":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
+               f'{"GFLOP/s":>10} {"share":>6} {"roof":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
     return '\n'.join([
-        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; '
+        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it), '
+        f'memory {results["memory_bytes_per_second"] / 1e9:.0f} GB/s (roof: fraction of what both allow; '
         'others: CPUs that other processes kept busy)',
-        heading, *map(row_line, results['rows']), *map(versus_line, results['versus'])])
+        heading, *map(row_line, results['rows']),
+        *map(devices_line, results['devices']), *map(versus_line, results['versus'])])
+
+
+def plot(results: dict[str, Any], path: pathlib.Path) -> None:
+    """Stimuli a second against the batch, and against the number of devices where it was measured."""
+    from matplotlib.figure import Figure
+    panels = 1 + bool(results['devices'])
+    figure = Figure(figsize=(5.5 * panels, 4), layout='constrained')
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    lines = {}
+    for row in results['rows']:
+        lines.setdefault((row['model'], row['method'], row['dtype']), []).append(row)
+    for (model, method, dtype), rows in lines.items():
+        rows = sorted(rows, key=lambda row: row['batch'])
+        rates = [row['stimuli_per_second'] for row in rows]
+        spread = [[abs(rate - row['stimuli_per_second_range'][i]) for rate, row in zip(rates, rows, strict=True)] for i in (0, 1)]
+        axes[0].errorbar([row['batch'] for row in rows], rates, spread, marker='o', capsize=3,
+                         label=f'{model}, {method}, {rows[0]["steps"]} steps' + (f', {dtype}' if dtype != 'float32' else ''))
+    axes[0].set(xscale='log', yscale='log', xlabel='batch (stimuli a device and call)', ylabel='stimuli a second', title=results['device'])
+    axes[0].legend(fontsize=7)
+    if results['devices']:
+        counts, middle = ([row[name] for row in results['devices']] for name in ('devices', 'ratio_median'))
+        spread = [[abs(row['ratio_median'] - row[name]) for row in results['devices']] for name in ('ratio_min', 'ratio_max')]
+        axes[1].errorbar(counts, middle, spread, marker='o', capsize=3)
+        axes[1].axhline(1, color='grey', linewidth=0.8)
+        axes[1].set(ylim=(0, None), xticks=counts, xlabel='devices', ylabel='throughput, one device = 1', title='the same work, spread')
+    figure.savefig(path, dpi=120)
 
 
 def check_flags() -> None:
@@ -326,13 +417,14 @@ def main(_) -> None:
     path = pathlib.Path(_OUTPUT.value)
     try:
         results = benchmark(flags.FLAGS.config)
+        plot(results, path.with_suffix('.png'))
         temporary = path.with_name(path.name + '.tmp')
         temporary.write_text(json.dumps(results, indent=1))
         os.replace(temporary, path)
     except (UserError, OSError) as error:
         entry.fail(error)
     print(table(results))
-    print(f'written: {path}')
+    print(f'written: {path}, {path.with_suffix(".png")}')
 
 
 if __name__ == '__main__':

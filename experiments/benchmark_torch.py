@@ -157,7 +157,7 @@ def compare(name: str, batch: int, steps: int, spec: dict) -> dict:
     assert_equal_logits(net, teacher)
     settings = produce.resolve(
         produce.Settings('direct', steps=steps, batch=batch, learning_rate=RATE, weights=Weights(tether=0.0)), teacher)
-    sides = {'ours': timed_excitation(teacher, settings)[0], 'theirs': timed_peer(net, teacher, batch, steps)}
+    sides = {'ours': timed_excitation(teacher, settings).run, 'theirs': timed_peer(net, teacher, batch, steps)}
     assert jax.local_device_count() == 1
     calls = {}
     for side, run in sides.items():

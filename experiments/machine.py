@@ -38,6 +38,18 @@ def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
     return best
 
 
+def memory_bandwidth(numbers: int = 2**26, repeats: int = 5) -> float:
+    """Bytes a second, read and written, of the best pass over an array that no cache holds."""
+    scale, best = jax.jit(lambda a: 2 * a), 0.0
+    a = jnp.ones(numbers)
+    scale(a).block_until_ready()
+    for _ in range(repeats):
+        started = time.perf_counter()
+        scale(a).block_until_ready()
+        best = max(best, 2 * a.nbytes / (time.perf_counter() - started))
+    return best
+
+
 def reset_peak_memory() -> bool:
     """Starts the process's resident peak anew; False where the system does not allow it."""
     try:

@@ -18,7 +18,7 @@ from neurostim.errors import UserError
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment: a file of experiments/configs.', lock_config=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that the phases write to and speak through.')
 _COORDINATOR = flags.DEFINE_string(
-    'coordinator', '', "Several processes excite together: HOST:PORT of process 0, or 'auto' on a cluster (SLURM, Open MPI, GKE, TPU pods).")
+    'coordinator', '', "Several processes excite together: HOST:PORT of process 0, or 'auto' on a cluster (SLURM, GKE, TPU pods).")
 _PROCESSES = flags.DEFINE_integer('processes', 0, 'How many processes there are, unless --coordinator=auto.')
 _PROCESS = flags.DEFINE_integer('process', -1, 'The number of this process, from 0 on, unless --coordinator=auto.')
 _PHASE = flags.DEFINE_list('phase', ['all'], "Comma list of 'train', 'excite', 'evaluate', or 'all'.")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, machine
+from experiments import benchmark, benchmark_devices, machine
 from experiments.configs.benchmark import get_config
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation, produce, targets
@@ -45,12 +45,12 @@ def test_a_step_counts_a_forward_and_a_backward_pass(name, above):
     assert 1.0 <= benchmark.step_flops(teacher, settings) / (4 * multiplications(name)) < above
 
 
-def test_schema(monkeypatch):
+def test_schema(monkeypatch, tmp_path):
     teacher = benchmark.random_teacher(('mlp',), noise_study((20, 1)))
     monkeypatch.setattr(benchmark, 'make_case', lambda *_: benchmark.Case(teacher, ('direct', 'gaussian'), (8,)))
     config = get_config()
     config.update({'cases': ('cnn',), 'steps': 2, 'repeats': 2, 'seconds': 0.0, 'peak_sizes': (64,), 'dtypes': ('float32', 'bfloat16')})
-    config.versus.models = config.versus.batches = config.versus.steps = ()
+    config.devices = config.versus.models = config.versus.batches = config.versus.steps = ()
     results = json.loads(json.dumps(benchmark.benchmark(config, say=lambda _: None)))
     assert isinstance(results['device'], str) and results['matmul_peak_flops_per_second'] > 0 and results['versus'] == []
     assert [(r['method'], r['dtype']) for r in results['rows']] == [
@@ -60,13 +60,31 @@ def test_schema(monkeypatch):
         assert row['sample_steps_per_second'] == pytest.approx(2 * row['stimuli_per_second'])
         assert row['flops_per_second'] == pytest.approx(row['flops_per_sample_step'] * row['sample_steps_per_second'])
         assert row['fraction_of_matmul_peak'] == pytest.approx(row['flops_per_second'] / results['matmul_peak_flops_per_second'])
+        roof = min(results['matmul_peak_flops_per_second'],
+                   row['flops_per_sample_step'] / row['bytes_per_sample_step'] * results['memory_bytes_per_second'])
+        assert row['fraction_of_roofline'] == pytest.approx(row['flops_per_second'] / roof)
+        assert row['bytes_per_sample_step'] > 4 * 20  # the stimulus itself, at the least
         assert row['compile_seconds'] > 0 and row['peak_memory_bytes'] > 2**20
     failed = {'peer': 'PyTorch', 'threads': 1, 'model': 'cnn', 'ratio_median': None, 'note': 'no luck'}
     compared = {'peer': 'PyTorch', 'threads': 2, 'model': 'cnn', 'batch': 8, 'steps': 2, 'ratio_median': 1.5,
      'ratio_min': 1, 'ratio_max': 2,
                 'ours_sample_steps_per_second': 3, 'theirs_sample_steps_per_second': 2, 'other_cpus': 1.0}
-    text = benchmark.table({**results, 'versus': [failed, compared]})
+    spread = {'devices': 2, 'batch': 4, 'stimuli_per_second': 9.0, 'ratio_median': 0.97, 'ratio_min': 0.9, 'ratio_max': 1.1}
+    results.update(versus=[failed, compared], devices=[{**spread, 'devices': 1}, spread])
+    text = benchmark.table(results)
+    benchmark.plot(results, tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
+    assert '2 x batch 4' in text and '0.97' in text
     assert 'GFLOP/s' in text and 'no luck' in text and 'NOT TO BE QUOTED' in text
+
+
+def test_devices_take_turns(monkeypatch):
+    teacher = benchmark.random_teacher(('mlp',), noise_study((20, 1)))
+    monkeypatch.setattr(benchmark_devices, 'make_case', lambda *_: benchmark.Case(teacher, (), ()))
+    monkeypatch.setattr(benchmark_devices, 'STIMULI', 16)
+    rows = benchmark_devices.compare({'devices': (1, 64), 'seconds': 0.0, 'repeats': 2, 'seed': 0})  # there are no 64
+    assert [(row['devices'], row['batch'], row['ratio_median']) for row in rows] == [(1, 16, 1.0)]
+    assert rows[0]['stimuli_per_second'] > 0
 
 
 def test_the_machine_is_watched():

@@ -16,6 +16,7 @@ def get_config():
         'dtypes': (),  # 'float32', 'bfloat16'; empty: float32, and bfloat16 off CPU
         'steps': -1,  # gradient steps a stimulus; -1: each method's own, fewer for images
         'generator': False,  # adds the published generator's weights as a method for images: slow
+        'devices': (1, 2, 8),  # numbers of devices to compare; empty: none
         'repeats': 5,
         'seconds': 1.0,  # least length of a repeat
         'peak_sizes': (),  # sides of the square matrices whose product is the yardstick

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from neurostim.errors import UserError, choose
+from neurostim.excitation import batch as batches
 from neurostim.excitation import engine, flow, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights
@@ -52,7 +53,8 @@ class Settings:
       count: stimuli in all.
       steps, learning_rate, accept, chain, attempts, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
-      batch: stimuli a device and call; 0 chooses a size that fits the cache.
+      batch: stimuli a device and call; 0 chooses a size that fits the cache, -1 what is fastest on this machine: measured once,
+        then remembered (:mod:`neurostim.excitation.batch`).
       lanes: with acceptance, stimuli worked on at once; 0 chooses.
       target: what to excite towards.
     """
@@ -81,12 +83,14 @@ def check(settings: Settings) -> None:
       UserError: an unknown name, or a value out of range.
     """
     choose(settings.method, ('auto', *parameterisations.NAMES), 'excite.method')
-    for name, least in (('count', 1), ('attempts', 1), ('chain', 1), ('batch', 0), ('lanes', 0), ('steps', -1), ('learning_rate', 0)):
+    for name, least in (('count', 1), ('attempts', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1), ('learning_rate', 0)):
         if not least <= getattr(settings, name) < math.inf:
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
         if name != 'unit_name' and not math.isfinite(value):
             raise UserError(f'excite.weights.{name} is {value}: give a finite number')
+    if settings.batch < 0 and settings.accept:
+        raise UserError('excite.batch -1 measures batches of fixed steps, and excite.accept ends them early: give a number, or 0')
     choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
     _sampler(settings.target, np.full(2, 0.5), np.eye(2))
 
@@ -104,14 +108,18 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
     numbers = math.prod(teacher.shape)
     lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))
-    batch = settings.batch or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
+    batch = max(settings.batch, 0) or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
     if settings.accept:
         batch = math.ceil(batch / settings.chain) * settings.chain
-    return dataclasses.replace(
+    resolved = dataclasses.replace(
         settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
         weights=dataclasses.replace(settings.weights, tether=0.0) if method == 'generator' else settings.weights)
+    if settings.batch < 0:
+        batch = batches.fastest(teacher, resolved, make_call, batch)
+        resolved = dataclasses.replace(resolved, batch=batch, lanes=batch)
+    return resolved
 
 
 def from_manifest(manifest: dict) -> Settings:
@@ -131,7 +139,7 @@ def _sampler(target: TargetSettings, share, similarity):
     return targets.make_sampler(class_share=share, similarity=similarity, **given)
 
 
-def make_call(teacher: Teacher, settings: Settings):
+def make_call(teacher: Teacher, settings: Settings, devices=None):
     """Builds what makes stimuli by resolved settings: a :class:`neurostim.excitation.sharding.OverDevices`."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
@@ -140,7 +148,7 @@ def make_call(teacher: Teacher, settings: Settings):
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts, settings.weights)
     count = settings.batch if settings.accept else settings.lanes
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
-    return sharding.OverDevices(excite, count)
+    return sharding.OverDevices(excite, count, devices)
 
 
 def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
