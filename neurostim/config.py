@@ -33,7 +33,7 @@ def default_config() -> ml_collections.ConfigDict:
         'excite': settings,
         'students': STUDENTS,
         'student_steps': 800,
-        'evaluate': {'seeds': 3, 'interval_draws': 2000},
+        'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True},
     })
 
 

@@ -16,7 +16,7 @@ import neurostim.teacher as teachers
 from neurostim import data, report
 from neurostim.config import excite_settings, flow_options, study_options, training_options
 from neurostim.errors import UserError
-from neurostim.evaluation import comparison, utility
+from neurostim.evaluation import association, comparison, neighbours, utility
 from neurostim.excitation import produce, sharding, store
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
@@ -139,7 +139,8 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
             seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
-    results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows)
+    attacks = attack(study, teacher, stimuli, control, config.seed) if config.evaluate.privacy else None
+    results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows, attacks)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
     temporary = workdir / 'results.json.tmp'
@@ -202,12 +203,23 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     return comparison.compare(names, seeds, trained, test, draws)
 
 
-def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict]) -> dict:
+def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], privacy: dict | None = None) -> dict:
     """The whole of results.json."""
     test = study.part(test=True)
     return plain({
         'study': describe(study), 'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
-        'stimuli': stimuli, 'students': rows, 'privacy': None, 'notes': list(study.notes)})
+        'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': list(study.notes)})
+
+
+def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0) -> dict:
+    """The contract's `privacy` entry: what attackers make of the stimuli."""
+    scaled = teacher.scaling.forward(study.x)
+    made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
+    return {
+        'association': association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed),
+        'membership': {'record': None, 'subject': None, 'note': 'no membership attack is built yet'},
+        'neighbours': neighbours.measure(study, scaled, made, seed),
+        'differential_privacy': None}
 
 
 def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:

@@ -40,10 +40,12 @@ def get_config():
     config.student_steps = 20
     config.evaluate.seeds = 1
     config.evaluate.interval_draws = 50
+    config.evaluate.privacy = False
     return config
 """
 OWN = ('--config.teacher.models=mlp', '--config.teacher.training.steps=40', '--config.teacher.flow.steps=20',
-       '--config.excite.count=100', '--config.students=knn', '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50')
+       '--config.excite.count=100', '--config.students=knn', '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50',
+       '--config.evaluate.privacy=False')
 
 
 @pytest.fixture(scope='module')

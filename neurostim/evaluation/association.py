@@ -1,0 +1,190 @@
+"""Association: whom would somebody who holds people's recordings recognise in the stimuli?
+
+Attackers learn to name people from their real windows. They are shown windows of the same people that they have not seen (positive control:
+they must name them), people they never saw (negative control: whoever knows few people takes strangers for one of them), unexcited starting
+points, and stimuli. An attacker who is less than
+`CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further windows of the people they know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+
+from neurostim import students, training
+from neurostim.study import Study
+
+ATTACKERS = ('cnn', 'resnet', 'random_forest', 'learned_features')
+CONFIDENT = 0.9  # belief from which on an attacker names somebody
+FEWEST_WINDOWS = 30  # of a person that can be learnt and recognised
+FEWEST_PEOPLE = 3  # to tell apart
+MOST_PEOPLE = 40
+STRANGER_SHARE = 0.25
+NEIGHBOURS = 10
+DOUBT = 0.05
+DRAWS = 1000  # of a bootstrap
+TEMPERATURES = np.geomspace(0.05, 20, 60)
+
+
+class People(NamedTuple):
+    """Whose windows attackers get; each an index array into the study's windows.
+
+    Attributes:
+      train, calibrate, test: windows of the people whom attackers know, in the order of recording where all three come from one part.
+      stranger: windows of people whom attackers never see.
+      known: subject numbers of the people known; what an attacker answers counts along them.
+    """
+
+    train: np.ndarray
+    calibrate: np.ndarray
+    test: np.ndarray
+    stranger: np.ndarray
+    known: np.ndarray
+
+
+def choose_people(study: Study, seed: int = 0) -> People | None:
+    """Known people have training windows, so that stimuli could betray them. A quarter of the people are strangers: those without
+    training windows first, then some drawn at random. None where fewer than `FEWEST_PEOPLE` are left to be told apart.
+
+    A person's unseen windows are their test windows where there are enough, else the last quarter of their training windows: never
+    windows between those learnt from, which overlap with them or follow within minutes.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(study.subject[~study.test], minlength=len(study.subjects))
+    able, outside = np.flatnonzero(counts >= FEWEST_WINDOWS), np.flatnonzero(counts == 0)
+    wanted = max(1, round(STRANGER_SHARE * (len(able) + len(outside))))
+    able = rng.permutation(able)
+    inside = max(0, wanted - len(outside))
+    strangers = np.concatenate([outside, able[:inside]])
+    known = np.sort(able[inside:][:MOST_PEOPLE])
+    if len(known) < FEWEST_PEOPLE:
+        return None
+    train, calibrate, test = [], [], []
+    for person in known:
+        seen, unseen = (np.flatnonzero((study.subject == person) & (study.test == part)) for part in (False, True))
+        if len(unseen) < FEWEST_WINDOWS // 3:
+            seen, unseen = np.split(seen, [round(0.75 * len(seen))])
+        learnt, held = np.split(seen, [round(0.85 * len(seen))])
+        train.append(learnt), calibrate.append(held), test.append(unseen)
+    return People(*map(np.concatenate, (train, calibrate, test)), np.flatnonzero(np.isin(study.subject, strangers)), known)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacker:
+    """A trained attacker: `beliefs` takes scaled windows [n, *shape] and gives calibrated beliefs [n, people known]."""
+
+    name: str
+    beliefs: Callable[[np.ndarray], np.ndarray]
+
+    def confident(self, x: np.ndarray) -> np.ndarray:
+        """bool [n]: whether it names somebody."""
+        return self.beliefs(x).max(1) >= CONFIDENT
+
+
+def train_attacker(name: str, x: np.ndarray, person: np.ndarray, held_x: np.ndarray, held_person: np.ndarray, people: int, seed: int = 0,
+                   steps: int = 1000) -> Attacker:
+    """Trains and calibrates an attacker.
+
+    Args:
+      name: 'learned_features' (nearest neighbours among a network's last hidden activations, the network naming people), or a student's.
+      x, person: scaled windows [n, *shape] and who they are of, int [n] below `people`.
+      held_x, held_person: the same, of other windows: to stop networks early and to calibrate.
+    """
+    identity = np.eye(people, dtype=np.float32)
+    whole, held = np.concatenate([x, held_x]), np.arange(len(x) + len(held_x)) >= len(x)
+    targets = identity[np.concatenate([person, held_person])]
+    options = training.TrainingOptions(steps=steps, balance=1.0)
+    if name == 'learned_features':
+        features = _learned_features(x, identity[person], held_x, identity[held_person], seed, options)
+        model = KNeighborsClassifier(min(NEIGHBOURS, len(x)), weights='distance').fit(features(x), person)
+        seen = model.classes_
+
+        def predict(windows):
+            beliefs = np.zeros((len(windows), people))
+            beliefs[:, seen] = model.predict_proba(features(windows))
+            return beliefs
+    elif name in students.models.NAMES:
+        predict = students.fit(name, whole, targets, seed, held, options).predict
+    else:  # a classical algorithm would learn from the held windows too, and could not be calibrated on them
+        predict = students.fit(name, x, identity[person], seed, np.zeros(len(x), bool)).predict
+    temperature = fit_temperature(predict(held_x), held_person)
+    return Attacker(name, lambda windows: soften(predict(windows), temperature))
+
+
+def _learned_features(x, targets, held_x, held_targets, seed, options):
+    """What a network that names people sees: its last hidden layer."""
+    people = targets.shape[1]
+    spec = ('mlp' if x.ndim == 2 else 'cnn', x.shape[1:], people, ())
+    params, _ = training.fit(spec, options, jax.random.fold_in(jax.random.key(seed), 99),
+                             training.examples(x, targets, people), training.examples(held_x, held_targets, people))
+    model = students.models.create(spec[0], spec[1], people)
+    hidden = jax.jit(lambda windows: list(model.apply(params, windows)[1].values())[-1])
+    return lambda windows: np.concatenate([np.asarray(hidden(part)) for part in np.array_split(windows, len(windows) // 1024 + 1)])
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Beliefs [n, people] at a temperature: their logarithms divided by it (Guo et al. 2017, arXiv 1706.04599)."""
+    logs = np.log(np.maximum(probabilities, 1e-4)) / temperature
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, person: np.ndarray) -> float:
+    """The temperature of the highest likelihood, as if one answer in twenty were drawn at random: an attacker who is always right on
+    few windows would otherwise be made as sure as can be, of anybody."""
+    wanted = (1 - DOUBT) * np.eye(probabilities.shape[1])[person] + DOUBT / probabilities.shape[1]
+    return float(min(TEMPERATURES, key=lambda t: -(wanted * np.log(soften(probabilities, t))).sum(1).mean()))
+
+
+def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
+           names: tuple[str, ...] = ATTACKERS, seed: int = 0, inhibited: tuple[str, ...] = ()) -> dict:
+    """The contract's `association` entry; `attackers` is None, with a note, where too few people can be told apart.
+
+    Args:
+      scaled: the study's windows, scaled.
+      stimuli, control: scaled stimuli and unexcited starting points [m, *shape].
+      stimuli_label: int [m], the stimuli's classes: the share is given for each class, too.
+    """
+    people = choose_people(study, seed)
+    if people is None:
+        return {'attackers': None, 'note': f'fewer than {FEWEST_PEOPLE} people with {FEWEST_WINDOWS} training windows besides strangers'}
+    place = {subject: i for i, subject in enumerate(people.known)}
+
+    def of(rows):
+        return scaled[rows], np.array([place[s] for s in study.subject[rows]], int)
+
+    rows = []
+    for name in names:
+        attacker = train_attacker(name, *of(people.train), *of(people.calibrate), len(people.known), seed)
+        x, person = of(people.test)
+        beliefs = attacker.beliefs(x)
+        named = {'known': beliefs.max(1) >= CONFIDENT, 'stranger': attacker.confident(scaled[people.stranger]),
+                 'control': attacker.confident(control), 'stimuli': attacker.confident(stimuli)}
+        right = beliefs.argmax(1) == person
+        rows.append({
+            'name': name, 'inhibited': name in inhibited, 'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
+            **{f'{what}_confident': float(share.mean()) for what, share in named.items()},
+            'known_confident_ci95': interval(named['known'], person, seed),
+            'stranger_confident_ci95': interval(named['stranger'], study.subject[people.stranger], seed),
+            'control_confident_ci95': interval(named['control'], None, seed),
+            'stimuli_confident_ci95': interval(named['stimuli'], None, seed),
+            'known_confident_right': float(right[named['known']].mean()) if named['known'].any() else None,
+            'stimuli_confident_by_class': [float(named['stimuli'][stimuli_label == c].mean()) if (stimuli_label == c).any() else None
+                                           for c in range(len(study.classes))]})
+    return {'attackers': rows, 'people_known': len(people.known), 'strangers': len(np.unique(study.subject[people.stranger])),
+            'stranger_windows': len(people.stranger)}
+
+
+def interval(values: np.ndarray, group: np.ndarray | None, seed: int = 0) -> list[float] | None:
+    """95 % bootstrap interval of a mean, over groups (people) or, where there are none, over single values; None for one group."""
+    groups = np.arange(len(values)) if group is None else np.unique(group, return_inverse=True)[1]
+    sums, sizes = np.bincount(groups, values), np.bincount(groups)
+    if len(sums) < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (DRAWS, len(sums)))
+    return np.percentile(sums[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5]).tolist()

@@ -1,0 +1,109 @@
+"""Attackers who know people: they find who is to be found, and nobody where nobody is."""
+
+import jax
+import numpy as np
+import pytest
+
+from neurostim.evaluation import association
+from neurostim.study import make_study
+
+QUICK_COMPILE = True
+
+
+def people(identity: float, n_people=8, windows=80, seed=0):
+    """Windows [16, 1] of noise on each person's own wave, of strength `identity`; in the order of recording, two classes by turns."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(n_people), windows)
+    own = rng.normal(size=(n_people, 16))
+    x = identity * own[subject] + rng.normal(size=(len(subject), 16))
+    test = np.tile(np.arange(windows) % 4 == 3, n_people)
+    return make_study('people', x[..., None], np.arange(len(subject)) // 4 % 2, subject, test=test)
+
+
+def attacked(study, stimuli, names=('mlp', 'random_forest'), control=None):
+    control = np.random.default_rng(9).normal(size=(200, 16, 1)).astype(np.float32) if control is None else control
+    return association.attack(study, study.x, stimuli, np.arange(len(stimuli)) % 2, control, names)
+
+
+@pytest.fixture(scope='module')
+def distinct():
+    return people(2.0)
+
+
+def test_people_are_kept_apart(distinct):
+    chosen = association.choose_people(distinct)
+    parts = [set(part.tolist()) for part in chosen[:4]]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert len(chosen.known) == 6 and not set(distinct.subject[chosen.stranger]) & set(chosen.known)
+    assert not distinct.test[chosen.train].any() and not distinct.test[chosen.calibrate].any() and distinct.test[chosen.test].all()
+    for person in chosen.known:  # later windows calibrate, so that overlapping neighbours do not vouch for each other
+        learnt, held = (part[distinct.subject[part] == person] for part in (chosen.train, chosen.calibrate))
+        assert learnt.max() < held.min()
+
+
+def test_those_without_training_windows_are_the_strangers():
+    study = people(1.0)
+    study.test[:] = study.subject >= 6
+    chosen = association.choose_people(study)
+    assert set(study.subject[chosen.stranger]) == {6, 7} and set(chosen.known) == set(range(6))
+    for person in chosen.known:  # nothing of theirs is in the test part: the last of their training windows are unseen ones
+        learnt, held, unseen = (part[study.subject[part] == person] for part in chosen[:3])
+        assert learnt.max() < held.min() <= held.max() < unseen.min()
+
+
+def test_too_few_people_are_no_figures():
+    entry = attacked(people(1.0, n_people=3), np.zeros((10, 16, 1), np.float32))
+    assert entry['attackers'] is None and 'fewer than 3 people' in entry['note']
+
+
+@pytest.mark.parametrize('name', association.ATTACKERS)
+def test_copies_are_recognised(distinct, name):
+    """The positive control of the whole: stimuli that are somebody's windows are found out, by every attacker."""
+    chosen = association.choose_people(distinct)
+    copies = distinct.x[chosen.train[::2]]
+    found = attacked(distinct, copies, (name,))['attackers'][0]
+    assert found['known_accuracy'] > 0.9 and found['known_confident'] > 0.7 and found['known_confident_right'] > 0.95
+    assert found['stimuli_confident'] > 0.7
+    assert found['chance'] == pytest.approx(1 / 6) and found['inhibited'] is False
+    low, high = found['stimuli_confident_ci95']
+    assert low <= found['stimuli_confident'] <= high
+    for what in ('stranger', 'control'):  # who must choose among six is sure of nobody too, but less often
+        assert found[f'{what}_confident'] < found['known_confident']
+
+
+def test_who_has_no_identity_is_not_recognised():
+    study = people(0.0)
+    for found in attacked(study, study.x[:200])['attackers']:
+        assert found['known_accuracy'] < 0.35
+        assert found['known_confident'] < 0.05 and found['stranger_confident'] < 0.05
+
+
+def test_each_class_has_its_share(distinct):
+    """Stimuli of class 0 are copies, those of class 1 nothing."""
+    stimuli = distinct.x[association.choose_people(distinct).train[:200]].copy()
+    stimuli[1::2] = 0
+    found = attacked(distinct, stimuli, ('random_forest',))['attackers'][0]
+    first, second = found['stimuli_confident_by_class']
+    assert first > 0.7 and second < 0.1
+    assert found['stimuli_confident'] == pytest.approx((first + second) / 2)
+
+
+def test_temperature_is_the_one_that_was_applied():
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(4000, 5))
+    true = np.asarray(jax.nn.softmax(logits))
+    person = np.array([rng.choice(5, p=p / p.sum()) for p in true])
+    for temperature in (0.5, 1.0, 3.0):  # beliefs that are too sure or too timid by so much
+        believed = np.asarray(jax.nn.softmax(logits / temperature))
+        assert association.fit_temperature(believed, person) == pytest.approx(1 / temperature, rel=0.25)
+    np.testing.assert_allclose(association.soften(true, 1.0), true, atol=1e-3)
+
+
+def test_interval_counts_people_not_windows():
+    group = np.repeat(np.arange(10), 100)
+    values = np.repeat(np.arange(10) < 5, 100)  # all windows of a person alike
+    low, high = association.interval(values, group)
+    assert high - low > 0.4
+    low, high = association.interval(values, None)
+    assert 0.03 < high - low < 0.1
+    assert association.interval(values[:100], group[:100]) is None
