@@ -98,7 +98,7 @@ def notes(results) -> list[tuple[str, str]]:
                 is_note = key in ('note', 'notes') or key.endswith('_note')
                 if is_note and value:
                     here = place if key in ('note', 'notes') else (*place, key.removesuffix('_note'))
-                    found.extend((' / '.join(here) or 'results', plain(v, 500)) for v in ([value] if isinstance(value, str) else value))
+                    found.extend((' / '.join(here) or 'study', plain(v, 500)) for v in ([value] if isinstance(value, str) else value))
                 elif not is_note:
                     visit(value, (*place, plain(key)))
         elif isinstance(tree, list | tuple):
@@ -135,7 +135,7 @@ def table(results: dict) -> str:
         lines += ['', *_privacy_lines(results['privacy'])]
     remarks = notes(results)
     if remarks:
-        lines += ['', f'{ABSENT} not available:'] + [f'  {place}: {text}' for place, text in remarks]
+        lines += ['', f'notes ({ABSENT}: not available):'] + [f'  {place}: {text}' for place, text in remarks]
     return '\n'.join(line.rstrip() for line in lines)
 
 

@@ -1,10 +1,14 @@
 """Attackers who know people: they find who is to be found, and nobody where nobody is."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
+from neurostim import pipeline, report
 from neurostim.evaluation import association
+from neurostim.excitation import produce
 from neurostim.study import make_study
 
 QUICK_COMPILE = True
@@ -107,3 +111,19 @@ def test_interval_counts_people_not_windows():
     low, high = association.interval(values, None)
     assert 0.03 < high - low < 0.1
     assert association.interval(values[:100], group[:100]) is None
+
+
+def test_the_privacy_entry_of_results(teacher, study):
+    """Of the tiny study's people there are too few windows to know them by: that is said, and the rest is measured."""
+    stimuli, control = (produce.generate(teacher, produce.Settings('mixture', count=100, steps=1), seed) for seed in (0, 1))
+    entry = pipeline.attack(study, teacher, stimuli, control)
+    assert entry['association']['attackers'] is None and entry['association']['note']
+    assert entry['membership'] == {'record': None, 'subject': None, 'note': 'no membership attack is built yet'}
+    assert entry['differential_privacy'] is None and entry['neighbours']['ratio'] > 0
+    results = pipeline.assemble(study, teacher, {'count': 100}, [], entry)
+    assert json.loads(json.dumps(results))['privacy'] == entry
+    text = report.table(results)
+    assert 'nearest training window' in text and 'no membership attack' in text
+    # The teacher's own windows instead of stimuli are found out.
+    copies = stimuli._replace(x=study.x[~study.test][:100])
+    assert pipeline.attack(study, teacher, copies, control)['neighbours']['ratio'] < 0.01
