@@ -87,8 +87,9 @@ def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0) -> Teach
     model = teachers.model_options(names, study.shape, len(study.classes))
     params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(seed)))
     population = fit_population(scaling.forward(train.x), study.kind, train.y, len(study.classes), seed)
-    few = flow.FlowOptions(steps=1)  # what a draw costs does not depend on what the flow has learnt
-    population.update(flow.fit(scaling.forward(train.x), train.y, np.arange(len(train.y)) % 8 == 0, len(study.classes), few, seed))
+    if flow.suits(study.shape):  # what a draw costs does not depend on what the flow has learnt
+        held, few = np.arange(len(train.y)) % 8 == 0, flow.FlowOptions(steps=1)
+        population.update(flow.fit(scaling.forward(train.x), train.y, held, len(study.classes), few, seed))
     return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, {})
 
 

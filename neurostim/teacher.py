@@ -98,7 +98,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     Args:
       study: the whole study; its test windows are not touched.
       names: zoo members; a name may come more than once.
-      flow: how the population's flow is trained; None, or 0 steps, leaves it out.
+      flow: how the population's flow is trained; None, or 0 steps, leaves it out, and so do
+        windows that are no time series.
       report: called with a line of text as members are done.
     """
     options = options or training.TrainingOptions()
@@ -118,7 +119,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         losses = curves[f'{i}/{name}']['validation_loss']
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
     population = fit_population(x, study.kind, train.y, n_classes, seed)
-    if flow and flow.steps:
+    if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
     return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves)

@@ -88,9 +88,9 @@ def test_training_stops_where_held_out_windows_get_worse(monkeypatch):
     assert steps < 5000 and 0 < loss < 2
 
 
-@pytest.mark.parametrize('shape', [(5,), (7, 3), (130, 2), (8, 6, 2)])
-def test_any_kind_of_window(shape):
-    """Features, short and long series, images: the velocity has the window's shape, alone or in a batch."""
+@pytest.mark.parametrize('shape', [(7, 3), (60, 1), (130, 2)])
+def test_windows_of_any_length(shape):
+    """The velocity has the window's shape, alone or in a batch."""
     network = flow.Velocity(shape, 8)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, *shape)).astype(np.float32)

@@ -172,7 +172,7 @@ def test_waves_are_the_inverse_transform(time):
 @pytest.mark.parametrize('name, kind, message', [
     ('gausian', 'windows', "unknown excite.method 'gausian'.*gaussian"),
     ('spectral', 'features', "'spectral' needs windows"), ('modulated', 'images', "'modulated' needs windows"),
-    ('flow', 'features', "'flow' needs a flow.*teacher.flow.steps"),
+    ('flow', 'features', "'flow' needs a teacher of time series.*teacher.flow.steps"),
     ('generator', 'windows', "'generator' makes images"),
 ])
 def test_what_does_not_suit_is_refused(name, kind, message):

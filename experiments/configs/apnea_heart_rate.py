@@ -16,4 +16,6 @@ def get_config():
     config.study.window_seconds = 300
     config.teacher.models = ('cnn', 'resnet', 'gru', 'mlp')
     config.teacher.training.steps = 2500
+    config.teacher.flow.steps = 0
+    config.excite.method = 'modulated'  # the flow serves the support vector machine badly here: BUILD_NOTES
     return config

@@ -19,11 +19,11 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from neurostim.models.layers import as_sequence
-
-POSITIONS = 32  # most positions an axis of a series; longer windows are cut into patches
+POSITIONS = 32  # most places in time; longer windows are cut into patches
+FEWEST_SAMPLES = 16  # of a window that the flow suits
 DILATIONS = (1, 2, 4, 8, 16, 4, 1)  # from neighbours to the whole window and back
 DRAW_STEPS = 5  # of Heun's rule, two evaluations each
+TIME_WAVES = 8
 PREFIX = 'flow/'
 AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while training is young
 CHECK_EVERY = 500  # steps
@@ -48,33 +48,32 @@ class FlowOptions:
 
 
 class Velocity(nn.Module):
-    """Residual dilated convolutions over time (an image's rows) that wrap around, on patches of the window; positions know their place.
+    """Residual dilated convolutions over time that wrap around, on patches of the window; positions know their place.
 
     Wrapping makes a shift of the window a shift of the result, but for the places.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, int]
     width: int
 
     @nn.compact
     def __call__(self, x, t, label):
         """x [..., *shape], t [...], label [..., classes] (one-hot) -> velocity [..., *shape]."""
-        h = x[..., None, :] if len(self.shape) == 1 else as_sequence(x, self.shape)  # features have no neighbours
-        time, channels = h.shape[-2:]
+        time, channels = self.shape
         patch = math.ceil(time / POSITIONS)
         positions = math.ceil(time / patch)
-        padding = [(0, 0)] * (h.ndim - 2) + [(0, positions * patch - time), (0, 0)]
-        h = jnp.pad(h, padding).reshape(*h.shape[:-2], positions, patch * channels)
+        padding = [(0, 0)] * (x.ndim - 2) + [(0, positions * patch - time), (0, 0)]
+        h = jnp.pad(x, padding).reshape(*x.shape[:-2], positions, patch * channels)
         place = _waves(jnp.arange(positions) / positions * 2, 4)
         h = jnp.concatenate([h, jnp.broadcast_to(place, (*h.shape[:-1], place.shape[-1]))], -1)
-        condition = nn.silu(nn.Dense(self.width)(jnp.concatenate([_waves(t / 2, 8), label], -1)))
+        condition = nn.silu(nn.Dense(self.width)(jnp.concatenate([_waves(t / 2, TIME_WAVES), label], -1)))
         h = nn.Dense(self.width)(_neighbours(h, range(-3, 4)))
         for dilation in DILATIONS:
             inner = nn.Dense(self.width)(_neighbours(nn.LayerNorm()(h), (-dilation, 0, dilation)))
             inner = nn.silu(inner + nn.Dense(self.width)(condition)[..., None, :])
             h = h + nn.Dense(self.width)(inner)
         h = nn.Dense(patch * channels)(nn.silu(nn.LayerNorm()(h)))
-        return h.reshape(*h.shape[:-2], positions * patch, channels)[..., :time, :].reshape(x.shape)
+        return h.reshape(*h.shape[:-2], positions * patch, channels)[..., :time, :]
 
 
 def _waves(t, count: int):
@@ -150,23 +149,33 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     return {PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(kept, sep='/').items()}
 
 
+def suits(shape: tuple[int, ...]) -> bool:
+    """Whether windows of this shape are time series long enough."""
+    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES
+
+
 def fitted(population: dict) -> bool:
     """Whether a population has a flow."""
     return any(name.startswith(PREFIX) for name in population)
 
 
-def draw(population: dict, shape: tuple[int, ...], key, label):
-    """One window [*shape] of the class `label`: noise carried along the velocity by Heun's rule."""
+def carry(population: dict, shape: tuple[int, ...], x, label, first: int, last: int):
+    """Carries x [*shape] from time first / DRAW_STEPS to last / DRAW_STEPS along the velocity of the class `label`, by Heun's rule."""
     params = traverse_util.unflatten_dict(
         {name[len(PREFIX):]: value for name, value in population.items() if name.startswith(PREFIX)}, sep='/')
     width = params['Dense_0']['bias'].shape[0]
-    classes = params['Dense_0']['kernel'].shape[0] - 16
+    classes = params['Dense_0']['kernel'].shape[0] - 2 * TIME_WAVES
     network = Velocity(shape, width)
     velocity = lambda x, t: network.apply({'params': params}, x, t, jax.nn.one_hot(label, classes))  # noqa: E731
 
     def step(i, x):
         t, h = i / DRAW_STEPS, 1 / DRAW_STEPS
-        first = velocity(x, t)
-        return x + h / 2 * (first + velocity(x + h * first, t + h))
+        slope = velocity(x, t)
+        return x + h / 2 * (slope + velocity(x + h * slope, t + h))
 
-    return jax.lax.fori_loop(0, DRAW_STEPS, step, jax.random.normal(key, shape))
+    return jax.lax.fori_loop(first, last, step, x)
+
+
+def draw(population: dict, shape: tuple[int, ...], key, label):
+    """One window [*shape] of the class `label`."""
+    return carry(population, shape, jax.random.normal(key, shape), label, 0, DRAW_STEPS)

@@ -62,8 +62,8 @@ def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisatio
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples, this study's have shape {shape}: "
                         "choose 'mixture', 'gaussian' or 'direct'")
     if name == 'flow' and not flows.fitted(population):
-        raise UserError("excite.method 'flow' needs a flow beside the teacher, and this teacher was trained with teacher.flow.steps 0: "
-                        'train in another --workdir with more, or choose another method')
+        raise UserError("excite.method 'flow' needs a teacher of time series that was trained with teacher.flow.steps above 0: "
+                        'train so in another --workdir, or choose another method')
     if name == 'generator' and len(shape) != 3:
         raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
     return NAMES[name](shape)
