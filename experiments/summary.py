@@ -28,12 +28,33 @@ def rows(results: dict) -> list[str]:
     return lines
 
 
+def privacy_rows(results: dict) -> list[str]:
+    """Markdown rows of one results.json: an attacker a row, and the neighbours; none where nothing was attacked."""
+    privacy = results['privacy'] or {}
+    study, lines = results['study']['name'], []
+    for attacker in (privacy.get('association') or {}).get('attackers') or ():
+        shares = [attacker['known_accuracy'], *(attacker[f'{what}_confident'] for what in ('known', 'stranger', 'control', 'stimuli'))]
+        lines.append(f'| {study} | {attacker["name"]} | {" | ".join(f"{share:.3f}" for share in shares)} |')
+    near = privacy.get('neighbours') or {}
+    if near.get('ratio_ci95'):
+        low, high = near['ratio_ci95']
+        lines.append(f'| {study} | *nearest training window: stimuli {near["stimuli_to_train"]:.2f}, held-out windows '
+                     f'{near["holdout_to_train"]:.2f}, ratio {near["ratio"]:.3f} [{low:.3f}, {high:.3f}]* | | | | | |')
+    return lines
+
+
 def main(folders: list[str]) -> None:
-    """Prints the table."""
+    """Prints both tables."""
+    runs = [json.loads((pathlib.Path(folder) / 'results.json').read_text()) for folder in folders]
     print('| study | student | real windows | stimuli | unexcited control | gap [95 % interval] |')
     print('| --- | --- | --- | --- | --- | --- |')
-    for folder in folders:
-        print('\n'.join(rows(json.loads((pathlib.Path(folder) / 'results.json').read_text()))))
+    for run in runs:
+        print('\n'.join(rows(run)))
+    print('\n| study | attacker | names rightly, unseen windows | sure: people known | strangers | unexcited control | stimuli |')
+    print('| --- | --- | --- | --- | --- | --- | --- |')
+    for run in runs:
+        for line in privacy_rows(run):
+            print(line)
 
 
 if __name__ == '__main__':
