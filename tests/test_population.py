@@ -201,24 +201,33 @@ def test_no_component_is_a_few_windows():
     np.testing.assert_allclose([statistics['mixture/weight'][statistics['mixture/owner'] == c].sum() for c in (0, 1)], 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize('case', [
-    'plain', 'a class of one window', 'a class of three windows',
-    pytest.param('outliers', marks=pytest.mark.xfail(strict=True, reason='a window far from all others is a principal component')),
-])
-def test_no_vector_is_a_window(case):
-    """Neither as it is, nor shifted, scaled or turned upside down: no correlation comes near one."""
+def closest_vector(case, which=slice(None)):
+    """(correlation, name) of the vector in the statistics that is most like one of the windows `which` or its descriptor, whatever its
+    offset, scale and sign."""
     x, y = cases()[case]
     statistics = fit(x, y, 'windows')
     descriptors = population.describe(x)[0]
+    found = []
     for given in (x.reshape(len(x), -1), descriptors, x[..., 0], x[..., 1]):
+        given = given[which]
         given = given - given.mean(1, keepdims=True)
         given = given / np.linalg.norm(given, axis=1, keepdims=True)
         for name, rows in vectors(statistics):
             if rows.shape[1] == given.shape[1]:
                 rows = rows - rows.mean(1, keepdims=True)
                 rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-                closest = np.abs(rows @ given.T).max()
-                assert closest < 0.995, f'{name}: {closest}'
+                found.append((np.abs(rows @ given.T).max(), name))
+    return max(found)
+
+
+@pytest.mark.parametrize('case', ['plain', 'a class of one window', 'a class of three windows'])
+def test_no_vector_is_a_window(case):
+    assert closest_vector(case)[0] < 0.995
+
+
+def test_a_window_far_from_all_others_is_no_principal_component():
+    """Two of 170 are forty times as large as the rest. Of ordinary windows, some are near the commonest shape of all."""
+    assert closest_vector('outliers', [7, 11])[0] < 0.95
 
 
 def test_shifted_mixture_knows_that_a_rhythm_may_begin_anywhere():

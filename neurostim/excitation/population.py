@@ -18,6 +18,7 @@ SHIFTED_RANK = 64  # the same where shifted copies of each window make up for th
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
+REACH = 3.0
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
@@ -52,7 +53,7 @@ def principal_components(flat: np.ndarray, rank: int, seed: int):
     At most 8192 windows are used, drawn at random: enough for the directions that matter.
     """
     rng = np.random.default_rng(seed)
-    rows = flat if len(flat) <= 8192 else flat[np.sort(rng.permutation(len(flat))[:8192])]
+    rows = bounded(flat if len(flat) <= 8192 else flat[np.sort(rng.permutation(len(flat))[:8192])])
     mean = rows.mean(0)
     _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
     rank = int(min(rank, (singular > 1e-5 * singular[0]).sum()))
@@ -60,6 +61,17 @@ def principal_components(flat: np.ndarray, rank: int, seed: int):
     basis = directions[:rank].T
     rest = np.sqrt(np.maximum(rows.var(0) - (basis**2) @ scale**2, 0))
     return mean, basis, scale, rest
+
+
+def bounded(rows: np.ndarray) -> np.ndarray:
+    """Rows [n, d] drawn in towards the median row so that none is more than `REACH` times as far from it as half of them are.
+
+    A row far from all others would be a direction of its own, and that direction the row: the population would hold a window.
+    """
+    centre = np.median(rows, axis=0)
+    distance = np.linalg.norm(rows - centre, axis=1)
+    reach = REACH * np.median(distance)
+    return centre + (rows - centre) * np.minimum(1, reach / np.maximum(distance, 1e-12))[:, None] if reach else rows
 
 
 def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -198,7 +210,7 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
     fitted = mixture(descriptors, classes, n_classes, seed)
     return {
         **{name.replace('mixture', 'modulated'): value for name, value in fitted.items()},
-        'modulated/range': np.percentile(descriptors, [0.1, 99.9], axis=0),
+        'modulated/range': np.percentile(bounded(descriptors), [0.1, 99.9], axis=0),
         'modulated/phase': np.angle(relative),
         'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),
     }
