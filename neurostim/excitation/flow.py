@@ -1,4 +1,4 @@
-"""A flow that carries noise to windows of a class: a network of some ten thousand weights that learns how such windows are distributed.
+"""A flow that carries noise to windows of a class: a network that learns how such windows are distributed.
 
 Flow matching (Lipman et al. 2023, arXiv 2210.02747; Liu et al. 2023, arXiv 2209.03003): on the straight line x_t = (1 - t) z + t x from
 noise z to a window x the network learns the velocity x - z given x_t, t and the class. Integrated from t = 0 to 1, the mean velocity turns
@@ -130,7 +130,8 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     def several(state, first, train, validate):
         state = jax.lax.fori_loop(first, jnp.minimum(first + CHECK_EVERY, options.steps), lambda i, s: step(s, i, train), state)
         apply = functools.partial(network.apply, {'params': state[2]})
-        rows = jnp.arange(8 * options.batch) % len(validate[0])  # the same noise at every check
+        # The same rows and the same noise at every check.
+        rows = jax.random.randint(jax.random.key(1), (8 * options.batch,), 0, len(validate[0]))
         parts = jax.tree.map(lambda a: a[rows].reshape(8, options.batch, *a.shape[1:]), validate)
         return state, jax.lax.map(lambda a: loss(apply, *a), (jax.random.split(jax.random.key(0), 8), *parts)).mean()
 
@@ -143,7 +144,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
         worse = 0 if error < best else worse + 1
         if not worse:
             best, kept = float(error), jax.tree.map(np.array, state[2])  # copies: the state is given away
-        elif worse > PATIENCE:
+        elif worse == PATIENCE:
             break
     report(f'validation loss {best:.3f} after {min(start + CHECK_EVERY, options.steps)} steps')
     return {PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(kept, sep='/').items()}
@@ -159,8 +160,8 @@ def fitted(population: dict) -> bool:
     return any(name.startswith(PREFIX) for name in population)
 
 
-def carry(population: dict, shape: tuple[int, ...], x, label, first: int, last: int):
-    """Carries x [*shape] from time first / DRAW_STEPS to last / DRAW_STEPS along the velocity of the class `label`, by Heun's rule."""
+def draw(population: dict, shape: tuple[int, int], key, label):
+    """One window [*shape] of the class `label`: noise carried along the velocity by Heun's rule."""
     params = traverse_util.unflatten_dict(
         {name[len(PREFIX):]: value for name, value in population.items() if name.startswith(PREFIX)}, sep='/')
     width = params['Dense_0']['bias'].shape[0]
@@ -173,9 +174,4 @@ def carry(population: dict, shape: tuple[int, ...], x, label, first: int, last: 
         slope = velocity(x, t)
         return x + h / 2 * (slope + velocity(x + h * slope, t + h))
 
-    return jax.lax.fori_loop(first, last, step, x)
-
-
-def draw(population: dict, shape: tuple[int, ...], key, label):
-    """One window [*shape] of the class `label`."""
-    return carry(population, shape, jax.random.normal(key, shape), label, 0, DRAW_STEPS)
+    return jax.lax.fori_loop(0, DRAW_STEPS, step, jax.random.normal(key, shape))
