@@ -139,7 +139,10 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
             seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
-    attacks = attack(study, teacher, stimuli, control, config.seed) if config.evaluate.privacy else None
+    attacks = None
+    if config.evaluate.privacy:
+        say('evaluate: students are done, attackers learn to name people')
+        attacks = attack(study, teacher, stimuli, control, config.seed)
     results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows, attacks)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
