@@ -251,7 +251,7 @@ def test_resolve_fills_in_what_was_left_open(teacher):
     ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, direct"),
     ({'method': 'generator'}, "excite.method 'generator' makes images"),
     ({'count': 0}, 'excite.count is 0'), ({'count': -5}, 'excite.count is -5'), ({'attempts': 0}, 'excite.attempts is 0'),
-    ({'chain': 0}, 'excite.chain is 0'), ({'batch': -1}, 'excite.batch is -1'), ({'lanes': -1}, 'excite.lanes is -1'),
+    ({'chain': 0}, 'excite.chain is 0'), ({'batch': -2}, 'excite.batch is -2'), ({'lanes': -1}, 'excite.lanes is -1'),
     ({'steps': -2}, 'excite.steps is -2'), ({'learning_rate': -0.1}, 'excite.learning_rate is -0.1'),
     ({'learning_rate': float('nan')}, 'excite.learning_rate is nan'), ({'learning_rate': float('inf')}, 'excite.learning_rate is inf'),
     ({'target': TargetSettings(name='hope')}, "unknown excite.target.name 'hope'"),

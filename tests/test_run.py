@@ -354,7 +354,7 @@ def test_missing_recordings_are_refused(runner, tmp_path, config):
     ('--config.students=(3,)', 'unknown student in students 3'),
     ("--config.students=('knn','knn')", 'students names one twice'), ('--config.student_steps=0', 'student_steps is 0'),
     ('--config.excite.method=magic', "unknown excite.method 'magic': choose one of auto"), ('--config.excite.count=0', 'excite.count is 0'),
-    ('--config.excite.learning_rate=nan', 'excite.learning_rate is nan'), ('--config.excite.batch=-1', 'excite.batch is -1'),
+    ('--config.excite.learning_rate=nan', 'excite.learning_rate is nan'), ('--config.excite.batch=-2', 'excite.batch is -2'),
     ('--config.excite.target.name=hope', "unknown excite.target.name 'hope'"), ('--config.excite.target.low=2.0', 'excite.target.low'),
     ('--config.excite.target.classes=all', "unknown excite.target.classes 'all'"),
     ('--config.evaluate.seeds=0', 'evaluate.seeds is 0'), ('--config.evaluate.interval_draws=0', 'evaluate.interval_draws is 0'),
