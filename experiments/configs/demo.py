@@ -11,7 +11,7 @@ def get_config():
     config = default_config()
     config.teacher.models = ('cnn', 'gru', 'mlp')
     config.teacher.training.steps = 800
-    config.teacher.flow.steps = 600
+    config.teacher.flow.steps = 1000
     config.teacher.flow.width = 48
     config.excite.count = 6000
     config.students = ('cnn', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn')
