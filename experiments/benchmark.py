@@ -80,14 +80,14 @@ class Case(NamedTuple):
     batches: tuple[int, ...]
 
 
-def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0) -> Teacher:
-    """A teacher for the study with random weights."""
+def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0, with_flow: bool = False) -> Teacher:
+    """A teacher for the study with random weights; the flow, which takes seconds to compile, only where it is wanted."""
     train = study.part(test=False)
     scaling = fit_scaling(train.x, study.kind)
     model = teachers.model_options(names, study.shape, len(study.classes))
     params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(seed)))
     population = fit_population(scaling.forward(train.x), study.kind, train.y, len(study.classes), seed)
-    if flow.suits(study.shape):  # what a draw costs does not depend on what the flow has learnt
+    if with_flow and flow.suits(study.shape):  # what a draw costs does not depend on what the flow has learnt
         held, few = np.arange(len(train.y)) % 8 == 0, flow.FlowOptions(steps=1)
         population.update(flow.fit(scaling.forward(train.x), train.y, held, len(study.classes), few, seed))
     return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, {})
@@ -109,13 +109,14 @@ def make_case(name: str, seed: int = 0, generator: bool = False) -> Case:
         return Case(random_teacher(('published',), random_images(seed), seed), methods, (32, 128) if on_cpu else (1024, 8192))
     names = ('cnn',) if name == 'cnn' else tuple(configs.default_config().teacher.models)
     batches = (128, 512, 2048)[: 3 if name == 'cnn' else 2] if on_cpu else (4096, 32768)
-    return Case(random_teacher(names, data.load('breathing', seed=seed), seed), ('direct', 'modulated', 'flow'), batches)
+    return Case(random_teacher(names, data.load('breathing', seed=seed), seed, with_flow=True), ('direct', 'modulated', 'flow'), batches)
 
 
 def experiment_case(config) -> Case:
     """The study and the committee of an experiment's config."""
     configs.check(config)
-    teacher = random_teacher(tuple(config.teacher.models), pipeline.load_study(config), config.seed)
+    with_flow = config.teacher.flow.steps > 0
+    teacher = random_teacher(tuple(config.teacher.models), pipeline.load_study(config), config.seed, with_flow)
     settings = produce.resolve(configs.excite_settings(config), teacher)
     return Case(teacher, tuple(dict.fromkeys((settings.method, 'direct'))), (0,))
 

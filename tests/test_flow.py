@@ -9,6 +9,7 @@ import pytest
 
 from neurostim.excitation import flow
 
+QUICK_COMPILE = True
 OPTIONS = flow.FlowOptions(steps=600, width=24, learning_rate=5e-3, batch=128)
 
 
@@ -95,13 +96,14 @@ def test_windows_of_any_length(shape):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, *shape)).astype(np.float32)
     t, label = np.array([0.1, 0.5, 0.9], np.float32), np.eye(3, dtype=np.float32)
-    params = network.init(jax.random.key(0), x[0], t[0], label[0])
-    whole = network.apply(params, x, t, label)
+    params = jax.jit(network.init)(jax.random.key(0), x[0], t[0], label[0])
+    velocity = jax.jit(network.apply)
+    whole = velocity(params, x, t, label)
     assert whole.shape == x.shape
     for i in range(3):
-        np.testing.assert_allclose(network.apply(params, x[i], t[i], label[i]), whole[i], atol=1e-5)
+        np.testing.assert_allclose(velocity(params, x[i], t[i], label[i]), whole[i], atol=1e-5)
     # Every value is heard everywhere, and the time and the class too.
-    jacobian = jax.jacobian(lambda one: network.apply(params, one, t[1], label[0]))(x[1])
+    jacobian = jax.jit(jax.jacobian(lambda one: network.apply(params, one, t[1], label[0])))(x[1])
     assert (np.abs(jacobian) > 0).mean() > 0.95
-    assert np.abs(network.apply(params, x[1], t[2], label[0]) - network.apply(params, x[1], t[1], label[0])).max() > 1e-3
-    assert np.abs(network.apply(params, x[1], t[1], label[1]) - network.apply(params, x[1], t[1], label[0])).max() > 1e-3
+    assert np.abs(velocity(params, x[1], t[2], label[0]) - velocity(params, x[1], t[1], label[0])).max() > 1e-3
+    assert np.abs(velocity(params, x[1], t[1], label[1]) - velocity(params, x[1], t[1], label[0])).max() > 1e-3
