@@ -419,10 +419,10 @@ def main(_) -> None:
     path = pathlib.Path(_OUTPUT.value)
     try:
         results = benchmark(flags.FLAGS.config)
-        plot(results, path.with_suffix('.png'))
         temporary = path.with_name(path.name + '.tmp')
         temporary.write_text(json.dumps(results, indent=1))
         os.replace(temporary, path)
+        plot(results, path.with_suffix('.png'))  # last: minutes of measuring are safe by now
     except (UserError, OSError) as error:
         entry.fail(error)
     print(table(results))

@@ -1,4 +1,4 @@
-r"""Prints finished runs as one Markdown table: what README and BUILD_NOTES quote.
+r"""Prints finished runs as two Markdown tables, students and attackers: what README and BUILD_NOTES quote.
 
     python -m experiments.summary runs/apnea_respiration runs/sleep_features
 """

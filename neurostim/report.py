@@ -64,14 +64,17 @@ def number(value, digits: int | str = 3) -> str:
 
 
 def percent(share) -> str:
+    """A share of 1 in percent; a dash where it is absent."""
     return ABSENT if share is None or not math.isfinite(share) else f'{100 * share:.1f} %'
 
 
 def count(value) -> str:
+    """A whole number, its thousands apart; a dash where it is absent."""
     return ABSENT if value is None or not math.isfinite(value) else f'{value:,.0f}'.replace(',', ' ')
 
 
 def interval(bounds, digits: int = 3) -> str:
+    """[low, high]; a dash where either is absent."""
     if bounds is None or any(b is None for b in bounds):
         return ABSENT
     return f'[{number(bounds[0], digits)}, {number(bounds[1], digits)}]'
@@ -84,6 +87,7 @@ def plain(name, longest: int = 60) -> str:
 
 
 def listing(names, most: int = 10) -> str:
+    """Names with commas; of more than `most`, the first ones and how many there are."""
     names = [plain(n) for n in names or ()]
     return ', '.join(names) if len(names) <= most else f'{", ".join(names[:most])}, … ({len(names)} in all)'
 
@@ -290,6 +294,7 @@ def membership_verdict(attack) -> str:
 
 
 def neighbours_verdict(near) -> str:
+    """The contract's `neighbours` entry in a sentence."""
     stimuli, held = at(near, 'stimuli_to_train'), at(near, 'holdout_to_train')
     if stimuli is None or held is None:
         return 'Not available.'

@@ -2,8 +2,8 @@
 
 Attackers learn to name people from their real windows. They are shown windows of the same people that they have not seen (positive control:
 they must name them), people they never saw (negative control: whoever knows few people takes strangers for one of them), unexcited starting
-points, and stimuli. An attacker who is less than
-`CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further windows of the people they know.
+points, and stimuli. An attacker who is less than `CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further
+windows of the people they know.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEWEST_PEOPLE = 3  # to tell apart
 MOST_PEOPLE = 40
 STRANGER_SHARE = 0.25
 NEIGHBOURS = 10
-DOUBT = 0.05
+DOUBT = 0.05  # share of answers that calibration takes to be random
 DRAWS = 1000  # of a bootstrap
 TEMPERATURES = np.geomspace(0.05, 20, 60)
 
@@ -142,7 +142,7 @@ def fit_temperature(probabilities: np.ndarray, person: np.ndarray) -> float:
 
 
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
-           names: tuple[str, ...] = ATTACKERS, seed: int = 0, inhibited: tuple[str, ...] = ()) -> dict:
+           names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> dict:
     """The contract's `association` entry; `attackers` is None, with a note, where too few people can be told apart.
 
     Args:
@@ -167,7 +167,8 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
                  'control': attacker.confident(control), 'stimuli': attacker.confident(stimuli)}
         right = beliefs.argmax(1) == person
         rows.append({
-            'name': name, 'inhibited': name in inhibited, 'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
+            'name': name, 'inhibited': False,  # excitation inhibits nobody's network yet
+            'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
             **{f'{what}_confident': float(share.mean()) for what, share in named.items()},
             'known_confident_ci95': interval(named['known'], person, seed),
             'stranger_confident_ci95': interval(named['stranger'], study.subject[people.stranger], seed),
@@ -181,10 +182,14 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
 
 
 def interval(values: np.ndarray, group: np.ndarray | None, seed: int = 0) -> list[float] | None:
-    """95 % bootstrap interval of a mean, over groups (people) or, where there are none, over single values; None for one group."""
-    groups = np.arange(len(values)) if group is None else np.unique(group, return_inverse=True)[1]
+    """95 % bootstrap interval of the share of True among values [n], over groups [n] (people) or, where there are none, over single values;
+    None for one group."""
+    rng = np.random.default_rng(seed)
+    if group is None:  # what is drawn anew of so many yes and no is binomial: a million stimuli need no million draws
+        return np.percentile(rng.binomial(len(values), values.mean(), DRAWS) / len(values), [2.5, 97.5]).tolist()
+    groups = np.unique(group, return_inverse=True)[1]
     sums, sizes = np.bincount(groups, values), np.bincount(groups)
     if len(sums) < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (DRAWS, len(sums)))
+    drawn = rng.integers(0, len(sums), (DRAWS, len(sums)))
     return np.percentile(sums[drawn].sum(1) / sizes[drawn].sum(1), [2.5, 97.5]).tolist()
