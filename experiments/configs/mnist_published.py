@@ -19,11 +19,11 @@ def get_config():
     config.excite.method = 'generator'
     config.excite.count = 1000
     config.excite.accept = True
-    config.excite.chain = 25
-    config.excite.batch = 200
+    config.excite.chain = 125
+    config.excite.batch = 1000
     config.excite.target.name = 'threshold'
-    config.students = ('cnn', 'mlp', 'random_forest')
-    config.student_steps = 1500
+    config.students = ('published', 'cnn', 'mlp', 'random_forest')
+    config.student_steps = 800
     config.evaluate.seeds = 3
     config.evaluate.privacy = False  # nobody is known to have written an image
     return config
