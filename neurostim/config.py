@@ -13,9 +13,11 @@ import ml_collections
 from neurostim import models, students
 from neurostim.data import SOURCES
 from neurostim.errors import UserError, choose
+from neurostim.evaluation import membership
 from neurostim.excitation import produce
 from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
+from neurostim.identity import IdentityOptions
 from neurostim.training import TrainingOptions
 
 STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
@@ -29,11 +31,12 @@ def default_config() -> ml_collections.ConfigDict:
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions()),
-                    'flow': dataclasses.asdict(FlowOptions())},
+                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions())},
         'excite': settings,
         'students': STUDENTS,
         'student_steps': 800,
-        'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True},
+        'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0},
+        'release': {'licence': 'other'},
     })
 
 
@@ -48,6 +51,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError('teacher.models is empty: name at least one model')
     for name in config.teacher.models:
         choose(name, models.NAMES, 'model in teacher.models')
+    for name in config.teacher.identity.models:
+        choose(name, models.NAMES, 'model in teacher.identity.models')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')
     if len(set(config.students)) < len(config.students):
@@ -55,9 +60,14 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, value in (('evaluate.seeds', config.evaluate.seeds), ('student_steps', config.student_steps),
                         ('teacher.training.steps', config.teacher.training.steps),
                         ('teacher.training.batch', config.teacher.training.batch),
+                        ('teacher.identity.steps', config.teacher.identity.steps),
+                        ('teacher.identity.copies', config.teacher.identity.copies),
                         ('evaluate.interval_draws', config.evaluate.interval_draws)):
         if value < 1:
             raise UserError(f'{name} is {value}: give at least 1')
+    if config.evaluate.shadows < 0 or 0 < config.evaluate.shadows < membership.FEWEST_SHADOWS:
+        raise UserError(f'evaluate.shadows is {config.evaluate.shadows}: give 0 (no attack on membership) or at least '
+                        f'{membership.FEWEST_SHADOWS}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
@@ -83,6 +93,11 @@ def training_options(config) -> TrainingOptions:
 def flow_options(config) -> FlowOptions:
     """How the population's flow is trained."""
     return FlowOptions(**config.teacher.flow.to_dict())
+
+
+def identity_options(config) -> IdentityOptions:
+    """Which networks learn to name people."""
+    return IdentityOptions(**config.teacher.identity.to_dict())
 
 
 def excite_settings(config) -> Settings:

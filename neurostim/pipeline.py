@@ -13,10 +13,10 @@ import time
 import numpy as np
 
 import neurostim.teacher as teachers
-from neurostim import data, report
-from neurostim.config import excite_settings, flow_options, study_options, training_options
+from neurostim import data, release, report
+from neurostim.config import excite_settings, flow_options, identity_options, study_options, training_options
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, neighbours, utility
+from neurostim.evaluation import association, comparison, linkage, membership, neighbours, utility
 from neurostim.excitation import produce, sharding, store
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
@@ -78,7 +78,8 @@ def train(config, workdir: pathlib.Path, say) -> None:
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
-                    'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(), 'seed': config.seed})
+                    'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
+                    'identity': config.teacher.identity.to_dict(), 'seed': config.seed})
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
@@ -87,7 +88,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     study = load_study(config)
     started = time.perf_counter()
     teacher = teachers.train_teacher(
-        study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config),
+        study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
         lambda line: say(f'train: {line}'))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
@@ -142,13 +143,17 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
-        attacks = attack(study, teacher, stimuli, control, config.seed)
+        with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
+              Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer) as progress):
+            attacks = attack(study, teacher, stimuli, control, config.seed, settings.weights.inhibit > 0, config.evaluate.shadows,
+                             progress.update)
     results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows, attacks)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
     temporary = workdir / 'results.json.tmp'
     temporary.write_text(json.dumps(results, indent=1))
     os.replace(temporary, workdir / 'results.json')
+    release.write(workdir, results, config.release.licence)
     print(report.table(results))
     print(f'report: {workdir / "report.html"}')
 
@@ -214,13 +219,23 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
         'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': list(study.notes)})
 
 
-def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0) -> dict:
-    """The contract's `privacy` entry: what attackers make of the stimuli."""
+def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, inhibited: bool = False, shadows: int = 0,
+           progress=lambda done: None) -> dict:
+    """The contract's `privacy` entry: what attackers make of the stimuli.
+
+    Args:
+      inhibited: whether excitation inhibited the teacher's identity networks, which are then shown among the attackers.
+      shadows: pipelines of the attack on membership.
+      progress: called with how many of them are done.
+    """
     scaled = teacher.scaling.forward(study.x)
     made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
+    entry = association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed)
+    if inhibited and entry['attackers']:
+        entry['attackers'] += association.inhibited(study, teacher, scaled, made, unexcited)
     return {
-        'association': association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed),
-        'membership': {'record': None, 'subject': None, 'note': 'no membership attack is built yet'},
+        'association': {**entry, 'linkage': linkage.attack(study, scaled, made, seed)},
+        'membership': membership.attack(study, scaled, shadows, seed=seed, progress=progress),
         'neighbours': neighbours.measure(study, scaled, made, seed),
         'differential_privacy': None}
 

@@ -167,6 +167,15 @@ def _privacy_lines(privacy) -> list[str]:
             f' TPR at 1 % FPR {percent(at(attack, source, "tpr_at_1pct_fpr"))}' for source in ('real', 'stimuli')
         ]
         lines.append(f'privacy: membership of a {unit} ({plain(at(attack, "attack") or ABSENT)}): {"; ".join(parts)}')
+        best = strongest(attack)
+        if best:
+            lines.append(
+                f'privacy: membership of a {unit}, the strongest attack through stimuli: {plain(best["attack"])}, AUC'
+                f' {number(at(best, "auc"))} {interval(at(best, "auc_ci95"))}, TPR at 1 % FPR {percent(at(best, "tpr_at_1pct_fpr"))}')
+    linkage = at(privacy, 'association', 'linkage')
+    if at(linkage, 'auc') is not None:
+        lines.append(f'privacy: linkage, AUC of nearness to stimuli {number(linkage["auc"])} {interval(at(linkage, "auc_ci95"))}, to real '
+                     f'windows {number(at(linkage, "control_auc"))}')
     near = at(privacy, 'neighbours')
     lines.append(
         f'privacy: nearest training window, median distance {number(at(near, "stimuli_to_train"))} from stimuli,'
@@ -279,6 +288,12 @@ def association_verdict(attacker) -> str:
     return said + 'more sure about stimuli than about strangers: stimuli may betray people to it'
 
 
+def strongest(attack) -> dict | None:
+    """Of all attacks through stimuli the one with the highest AUC."""
+    through = [a for a in at(attack, 'attacks') or () if at(a, 'against') == 'stimuli' and at(a, 'auc') is not None]
+    return max(through, key=lambda a: a['auc'], default=None)
+
+
 def membership_verdict(attack) -> str:
     """What one membership attack shows, given its positive control."""
     real, stimuli = at(attack, 'real', 'auc_ci95'), at(attack, 'stimuli', 'auc_ci95')
@@ -291,6 +306,18 @@ def membership_verdict(attack) -> str:
     weaker = stimuli[1] < real[0]
     return 'Membership leaks through the stimuli' + (
         ', though less than from the student of real windows.' if weaker else ', about as much as from the student of real windows.')
+
+
+def linkage_verdict(linkage) -> str:
+    """Whether nearness to stimuli tells who is in, given the positive control."""
+    bounds, control = at(linkage, 'auc_ci95'), at(linkage, 'control_auc')
+    if interval(bounds) == ABSENT:
+        return 'Not available.'
+    if control is None or control < 0.6:
+        return 'Inconclusive: real windows in place of stimuli would not tell either.'
+    if bounds[0] <= 0.5:
+        return 'Nearness to stimuli does not tell people whom they were made from from strangers.'
+    return 'Nearness to stimuli tells people whom they were made from from strangers: they are linked.'
 
 
 def neighbours_verdict(near) -> str:
@@ -540,6 +567,7 @@ def html(results: dict, pictures: dict) -> str:
     environment.filters.update(
         number=number, percent=percent, count=lambda n: count(n).replace(' ', '\u00a0'), interval=interval, plain=plain, listing=listing,
         association_verdict=association_verdict, membership_verdict=membership_verdict, neighbours_verdict=neighbours_verdict,
+        linkage_verdict=linkage_verdict,
     )
     students = at(results, 'students') or ()
     given = {key for s in students for source in SOURCES for key in SECONDARY if at(s, source, key) is not None}
@@ -698,6 +726,13 @@ other columns: the share of windows for which it names somebody with at least 90
 points. <b>Inhibited</b>: excitation was steered away from this very network, so it says nothing of others. Shares that differ by less than
 {{ (100 * SAME_SHARE)|number(0) }} percentage points are read as equal.</caption></table></div>
 {% else %}<p>Not available; see the notes.</p>{% endif %}
+{% set linkage = at(privacy, 'association', 'linkage') %}
+{% if at(linkage, 'auc') is not none %}
+<h3>Linkage: do somebody's recordings lie nearer to stimuli than a stranger's do?</h3>
+<p>By nearness to stimuli, a person whom they were made from ranks before a stranger with probability {{ linkage.auc|number }}
+{{ at(linkage, 'auc_ci95')|interval }} (0.5 is a coin toss); were real windows released instead, with probability
+{{ at(linkage, 'control_auc')|number }}. {{ linkage|linkage_verdict }}</p>
+{% endif %}
 
 <h3>Membership: was this person, or this recording, in the training data?</h3>
 {% set units = [] %}
@@ -715,6 +750,24 @@ points. <b>Inhibited</b>: excitation was steered away from this very network, so
 <caption>AUC 0.5 is a coin toss, 1 a sure answer. The last column: of true members, how many are found when one non-member in a hundred is
 wrongly accused (chance: 1&nbsp;%). The student of real windows is the positive control.</caption></table></div>
 <ul>{% for unit in units %}<li>For one {{ unit }}: {{ at(privacy, 'membership', unit)|membership_verdict }}</li>{% endfor %}</ul>
+{% for unit in units %}{% if at(privacy, 'membership', unit, 'attacks') %}
+<details><summary>Every attack on one {{ unit }}</summary>
+<div class="wide"><table><thead><tr><th class="text">attack</th><th>on</th><th>AUC</th>
+<th>95&nbsp;% interval</th><th>TPR at 1&nbsp;% FPR</th><th>epsilon at least</th></tr></thead><tbody>
+{% for a in privacy.membership[unit].attacks %}<tr><td class="text">{{ a.attack|plain }}</td><td>{{ a.against|plain }}</td>
+<td>{{ at(a, 'auc')|number }}</td><td>{{ at(a, 'auc_ci95')|interval }}</td><td>{{ at(a, 'tpr_at_1pct_fpr')|percent }}</td>
+<td>{{ at(a, 'epsilon_lower_bound')|number(2) }}</td></tr>{% endfor %}</tbody></table></div></details>
+{% endif %}{% endfor %}
+{% set canaries = at(privacy, 'membership', 'canaries') %}
+{% if canaries is not none %}
+<p>Canaries: {{ canaries.planted|count }} windows with a wrong label were planted.
+{% for copies, found in canaries.items() if found is mapping %}
+With {{ copies|plain }}, the attack tells a planted one with AUC {{ at(found, 'stimuli', 'auc')|number }} through stimuli
+({{ at(found, 'real', 'auc')|number }} through a student of real windows).{% endfor %}</p>
+{% endif %}
+{% if at(privacy, 'membership', 'pipelines') is not none %}
+<p class="soft">Attacked are shadow pipelines, {{ privacy.membership.pipelines|plain(200) }}.</p>
+{% endif %}
 {% else %}<p>Not available; see the notes.</p>{% endif %}
 
 <h3>Neighbours: are stimuli copies of training windows?</h3>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from neurostim import identity as identities
 from neurostim import models, training
 from neurostim.errors import UserError
 from neurostim.excitation import flow as flows
@@ -36,6 +38,7 @@ class Teacher:
       classes, channels: names.
       kind: 'features', 'windows' or 'images'.
       curves: {member: training and validation curves as lists}.
+      identity: networks that name people, to be inhibited; None where there are none.
     """
 
     names: tuple[str, ...]
@@ -47,6 +50,12 @@ class Teacher:
     channels: tuple[str, ...]
     kind: str
     curves: dict[str, dict[str, list]]
+    identity: identities.Identity | None = None
+
+    @property
+    def networks(self) -> tuple:
+        """All parameters that excitation takes: (the committee's, the identity networks' and the share of people in each class)."""
+        return (self.params, (self.identity.params, self.identity.share) if self.identity else ())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +73,7 @@ class Teacher:
     def digest(self) -> str:
         """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""
         state = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling))):
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling), self.networks[1])):
             state.update(jax.tree_util.keystr(path).encode())
             state.update(np.ascontiguousarray(leaf).tobytes())
         return state.hexdigest()
@@ -90,7 +99,7 @@ def validation_split(study: Study, seed: int) -> np.ndarray:
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
-                  report: Callable[[str], None] = lambda text: None) -> Teacher:
+                  identity: identities.IdentityOptions | None = None, report: Callable[[str], None] = lambda text: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window.
@@ -100,6 +109,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       names: zoo members; a name may come more than once.
       flow: how the population's flow is trained; None, or 0 steps, leaves it out, and so do
         windows that are no time series.
+      identity: which networks learn to name people; None trains none.
       report: called with a line of text as members are done.
     """
     options = options or training.TrainingOptions()
@@ -122,7 +132,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
-    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves)
+    named = identities.train_identity(x, train.subject, study.subjects, train.y, n_classes, identity, seed,
+                                      lambda line: report(f'identity {line}')) if identity else None
+    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves, named)
 
 
 def _curves(history: training.History) -> dict[str, list]:
@@ -141,11 +153,14 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     arrays = {'params': list(teacher.params), 'population': teacher.population, 'scaling': teacher.scaling._asdict()}
+    if teacher.identity:
+        arrays['identity'] = {'params': list(teacher.identity.params), 'share': teacher.identity.share}
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
         'kind': teacher.kind, 'population': {k: v.shape for k, v in teacher.population.items()},
+        'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
         'files': _file_digests(fresh / 'checkpoint')}
     for name, content in {'teacher.json': description, **(beside or {})}.items():
@@ -183,14 +198,22 @@ def load(folder: pathlib.Path) -> Teacher:
             'params': list(blank),
             'population': {k: np.zeros(v, np.float32) for k, v in description['population'].items()},
             'scaling': {'knots': np.zeros(knots.shape), 'values': np.zeros(knots.shape)}}
-        target['params'] = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target['params'])
+        of_people = description.get('identity')
+        if of_people:
+            names, people = tuple(of_people['models']), tuple(of_people['people'])
+            blank_identity = identities.blank(names, shape, len(people))
+            target['identity'] = {'params': list(blank_identity), 'share': np.zeros((len(classes), len(people)), np.float32)}
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
         arrays = jax.tree.map(np.asarray, arrays)
         teacher = Teacher(
             tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
-            tuple(description['channels']), description['kind'], description['curves'])
-        fits = jax.tree.map(np.shape, teacher.params) == jax.tree.map(np.shape, blank)  # orbax restores whatever shape was saved
+            tuple(description['channels']), description['kind'], description['curves'],
+            identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None)
+        shapes = functools.partial(jax.tree.map, np.shape)
+        fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
+        fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)
         sound = fits and teacher.digest() == description['digest']
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f'the teacher in {folder} cannot be read ({error}): run --phase=train again') from None

@@ -18,7 +18,7 @@ X = RNG.normal(size=(9, 3))
 START = RNG.normal(size=(9, 3))
 BELIEF = RNG.dirichlet(np.ones(4))
 MATRIX = RNG.normal(size=(27, 4))
-NAMES = [field.name for field in dataclasses.fields(Weights) if field.name != 'unit_name']
+NAMES = [field.name for field in dataclasses.fields(Weights) if field.type == 'float' and field.name != 'inhibit']
 
 
 def log_softmax(z):

@@ -9,6 +9,7 @@ windows of the people they know.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from neurostim import students, training
 from neurostim.study import Study
+from neurostim.teacher import Teacher
 
 ATTACKERS = ('cnn', 'resnet', 'random_forest', 'learned_features')
 CONFIDENT = 0.9  # belief from which on an attacker names somebody
@@ -167,7 +169,7 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
                  'control': attacker.confident(control), 'stimuli': attacker.confident(stimuli)}
         right = beliefs.argmax(1) == person
         rows.append({
-            'name': name, 'inhibited': False,  # excitation inhibits nobody's network yet
+            'name': name, 'inhibited': False,
             'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
             **{f'{what}_confident': float(share.mean()) for what, share in named.items()},
             'known_confident_ci95': interval(named['known'], person, seed),
@@ -179,6 +181,42 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
                                            for c in range(len(study.classes))]})
     return {'attackers': rows, 'people_known': len(people.known), 'strangers': len(np.unique(study.subject[people.stranger])),
             'stranger_windows': len(people.stranger)}
+
+
+def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.ndarray, control: np.ndarray) -> list[dict]:
+    """Rows for the networks that excitation inhibited: what it did to them says nothing of others.
+
+    They know everybody with training windows, so strangers are people without; they are calibrated like attackers, on the last sixth of
+    the training windows, which stopped their training.
+    """
+    identity = teacher.identity
+    number = {study.subjects.index(person): i for i, person in enumerate(identity.people)}
+    rows = np.flatnonzero(np.isin(study.subject, list(number)))
+    person = np.array([number[s] for s in study.subject[rows]])
+    unseen = study.test[rows]
+    train = np.flatnonzero(~unseen)
+    held = np.concatenate([own[round(len(own) * 5 / 6):] for own in (train[person[train] == i] for i in range(len(number)))])
+    stranger = np.flatnonzero(~np.isin(study.subject, study.subject[~study.test]))
+    entries = []
+    for name, network, params in zip(identity.names, identity.networks(teacher.shape), identity.params, strict=True):
+        predict = functools.partial(training.predictor(network), params)
+        temperature = fit_temperature(predict(scaled[rows[held]]), person[held])
+        attacker = Attacker(name, lambda x, predict=predict, temperature=temperature: soften(predict(x), temperature))
+        entry = {'name': name, 'inhibited': True, 'known_accuracy': None, 'known_confident': None, 'stranger_confident': None,
+                 'control_confident': float(attacker.confident(control).mean()),
+                 'stimuli_confident': float(attacker.confident(stimuli).mean()), 'chance': 1 / len(number)}
+        if unseen.any():
+            beliefs = attacker.beliefs(scaled[rows[unseen]])
+            entry['known_accuracy'] = float((beliefs.argmax(1) == person[unseen]).mean())
+            entry['known_confident'] = float((beliefs.max(1) >= CONFIDENT).mean())
+        if len(stranger):
+            entry['stranger_confident'] = float(attacker.confident(scaled[stranger]).mean())
+        missing = [what for what, absent in (('unseen windows of people whom it knows', not unseen.any()), ('strangers', not len(stranger)))
+                   if absent]
+        if missing:
+            entry['note'] = f'this study has no {" and no ".join(missing)}'
+        entries.append(entry)
+    return entries
 
 
 def interval(values: np.ndarray, group: np.ndarray | None, seed: int = 0) -> list[float] | None:

@@ -71,7 +71,7 @@ def _rate(teacher, settings, make_call) -> float:
     def seconds(calls: int) -> float:
         started = time.perf_counter()
         for _ in range(calls):
-            jax.block_until_ready(call(key, 0, teacher.params, teacher.population))
+            jax.block_until_ready(call(key, 0, teacher.networks, teacher.population))
         return time.perf_counter() - started
 
     seconds(1)

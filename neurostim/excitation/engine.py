@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from neurostim.excitation import parameterisation as parameterisations
-from neurostim.excitation.objective import Weights, make_objective
+from neurostim.excitation.objective import Weights, make_inhibition, make_objective
 from neurostim.excitation.parameterisation import Parameterisation
+from neurostim.identity import make_apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Options:
       chain: with acceptance and a warm parameterisation, how many consecutive stimuli hand their variables on; the first of a
         chain starts fresh, so a chain depends on nothing before it.
       attempts: with acceptance, most draws for one stimulus; after the last, its best is kept and marked as not accepted.
+      candidates: without acceptance, draws for one stimulus; the search starts from the one whose objective is least.
       weights: of the objective's terms.
     """
 
@@ -40,6 +43,7 @@ class Options:
     accept: bool = False
     chain: int = 1
     attempts: int = 20
+    candidates: int = 1
     weights: Weights = Weights()
 
 
@@ -70,53 +74,81 @@ class Lanes(NamedTuple):
     optimiser: Any
 
 
-def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int):
-    """Builds ``excite(key, first, teacher_params, population) -> Excited`` for the stimuli first, ..., first + count - 1.
+def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int,
+                inhibition=None):
+    """Builds ``excite(key, first, networks, population) -> Excited`` for the stimuli first, ..., first + count - 1.
 
     Args:
       parameterisation: what is searched.
       sample_target: key -> Target.
-      teacher_apply: (params, x) -> (logits, activations).
+      teacher_apply: (networks, x) -> (logits, activations).
       count: stimuli a call; a multiple of `options.chain` with acceptance.
       lanes: stimuli worked on at once; without acceptance the same as `count`.
+      inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
     """
     optimiser = optax.adam(options.learning_rate)
 
-    def begin(key, population, index, attempt):
-        """One lane's draw."""
+    def begin(key, population, index, attempt, candidate=None):
+        """One lane's draw; candidates of one stimulus share a target."""
         target_key, start_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), attempt))
         target = sample_target(target_key)
+        if candidate is not None:
+            start_key = jax.random.fold_in(start_key, candidate)
         variables, context = parameterisation.start(population, start_key, target)
         return Lanes(variables, context, target, optimiser.init(variables))
 
-    def gradients(lanes_now, population, teacher_params):
-        objective = make_objective(
+    def objective_of(population):
+        return make_objective(
             options.weights, lambda v, c: parameterisation.decode(population, v, c),
-            lambda v, c: parameterisation.penalty(population, v, c), teacher_apply)
-        one = jax.value_and_grad(objective, has_aux=True)
-        return jax.vmap(one, (0, 0, 0, None))(lanes_now.variables, lanes_now.context, lanes_now.target.belief, teacher_params)
+            lambda v, c: parameterisation.penalty(population, v, c), teacher_apply, inhibition)
+
+    def over_lanes(one, lanes_now, networks):
+        return jax.vmap(one, (0, 0, 0, None))(lanes_now.variables, lanes_now.context, lanes_now.target.belief, networks)
+
+    def gradients(lanes_now, population, networks):
+        return over_lanes(jax.value_and_grad(objective_of(population), has_aux=True), lanes_now, networks)
+
+    def best_candidates(key, population, indices, networks):
+        """For each stimulus the draw of least objective. One draw of all lanes after another: a batch stays in the cache."""
+        def draw(candidate):
+            drawn = jax.vmap(begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
+            return drawn, over_lanes(objective_of(population), drawn, networks)[0]
+
+        def better(candidate, best):
+            drawn, losses = draw(candidate)
+            return jax.tree.map(lambda new, old: _pick(losses < best[1], new, old), (drawn, losses), best)
+
+        return jax.lax.fori_loop(1, options.candidates, better, draw(0))[0]
 
     def descend(lanes_now, grads):
         updates, state = jax.vmap(optimiser.update)(grads, lanes_now.optimiser)
         return lanes_now._replace(variables=optax.apply_updates(lanes_now.variables, updates), optimiser=state)
 
-    def excite_fixed(key, first, teacher_params, population):
+    def excite_fixed(key, first, networks, population):
         indices = first + jnp.arange(count)
-        now = jax.vmap(begin, (None, None, 0, None))(key, population, indices, 0)
+        if options.candidates > 1:
+            now = best_candidates(key, population, indices, networks)
+        else:
+            now = jax.vmap(begin, (None, None, 0, None))(key, population, indices, 0)
 
         def step(_, now):
-            _, grads = gradients(now, population, teacher_params)
+            _, grads = gradients(now, population, networks)
             return descend(now, grads)
 
         now = jax.lax.fori_loop(0, options.steps, step, now)
         x = jax.vmap(parameterisation.decode, (None, 0, 0))(population, now.variables, now.context)
-        probabilities = jax.nn.softmax(teacher_apply(teacher_params, x)[0])
+        probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])
         ones = jnp.ones(count, jnp.int32)
-        return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
+        return Excited(x, probabilities, ones > 0, options.steps * ones, options.candidates * ones)
 
     if not options.accept:
         return excite_fixed
     return make_refilling(begin, gradients, descend, options, count, lanes, parameterisation.warm)
+
+
+def _pick(mask, a, b):
+    """Rows of `a` where `mask` [n] holds, else of `b`."""
+    return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
 class Progress(NamedTuple):
@@ -145,7 +177,7 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
         raise ValueError(f'count {count} is not a multiple of chain {chain}')
 
     def pick(mask, a, b):
-        return jax.tree.map(lambda u, v: jnp.where(mask.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
+        return jax.tree.map(lambda u, v: _pick(mask, u, v), a, b)
 
     def begin_where(mask, key, population, first, slot, attempt, now):
         """Fresh draws for the lanes in `mask`, the rest as they are."""
@@ -156,14 +188,14 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
             return jax.lax.map(one, (mask, first + slot, attempt, now))
         return pick(mask, jax.vmap(begin, (None, None, 0, 0))(key, population, first + slot, attempt), now)
 
-    def excite(key, first, teacher_params, population):
+    def excite(key, first, networks, population):
         units = count // chain
         unit = jnp.arange(lanes, dtype=jnp.int32)
         slot = jnp.where(unit < units, unit * chain, count)
         draw = lambda s: begin(key, population, first + s, 0)  # noqa: E731
         now = jax.lax.map(draw, slot) if warm else jax.vmap(draw)(slot)
         zeros = jnp.zeros(lanes, jnp.int32)
-        (_, (x, logits)), _ = jax.eval_shape(gradients, now, population, teacher_params)
+        (_, (x, logits)), _ = jax.eval_shape(gradients, now, population, networks)
         blank = lambda like: jnp.zeros((count, *like.shape[1:]), like.dtype)  # noqa: E731
         out = Excited(blank(x), blank(logits), jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.int32))
         best = Progress(slot, zeros, zeros, zeros, jnp.full(lanes, -1.0), jnp.zeros(x.shape, x.dtype), jnp.zeros(logits.shape))
@@ -173,7 +205,7 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
 
         def advance(state):
             now, at, next_unit, out = state
-            (_, (x, logits)), grads = gradients(now, population, teacher_params)
+            (_, (x, logits)), grads = gradients(now, population, networks)
             probabilities = jax.nn.softmax(logits)
             belief = jnp.take_along_axis(probabilities, now.target.label[:, None], 1)[:, 0]
             better = belief > at.best_belief
@@ -222,6 +254,14 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
 
 
 def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int):
-    """The excite function of a method for a teacher; see :func:`make_excite`."""
+    """The excite function of a method for a teacher, whose `networks` it takes; see :func:`make_excite`."""
     parameterisation = parameterisations.make(method, teacher.shape, population)
-    return make_excite(parameterisation, target_sampler, teacher.model.apply, options, count, lanes)
+    inhibition = None
+    if options.weights.inhibit:
+        apply = make_apply(teacher.identity.networks(teacher.shape))
+        named = options.weights.inhibit_people.split(',')
+        people = np.array([person in named for person in teacher.identity.people])
+        inhibition = make_inhibition(
+            options.weights.inhibit_form, people, lambda networks, x: (apply(networks[1][0], x), networks[1][1]))
+    return make_excite(
+        parameterisation, target_sampler, lambda networks, x: teacher.model.apply(networks[0], x), options, count, lanes, inhibition)

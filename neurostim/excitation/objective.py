@@ -22,6 +22,9 @@ class Weights:
       amplitude: mean square of the stimulus, scaled units.
       unit: minus the mean activation of one hidden unit.
       unit_name: which, as ``member/activation:index``, e.g. ``0/dense:7``; a channel of a convolution is averaged over space.
+      inhibit: what identity networks recognise, a mean over networks.
+      inhibit_form: one of `INHIBITIONS`: what counts as recognising.
+      inhibit_people: with the form 'named', names of the subjects that are suppressed, with commas.
     """
 
     excite: float = 1.0
@@ -31,6 +34,9 @@ class Weights:
     amplitude: float = 0.0
     unit: float = 0.0
     unit_name: str = ''
+    inhibit: float = 0.0
+    inhibit_form: str = 'kl'
+    inhibit_people: str = ''
 
 
 def excite(logits: jax.Array, belief: jax.Array) -> jax.Array:
@@ -70,18 +76,71 @@ def unit_activation(activations: dict[str, jax.Array], unit_name: str) -> jax.Ar
     return activations[name][..., int(index)].mean()
 
 
-def make_objective(weights: Weights, decode, penalty, teacher_apply):
-    """Builds ``objective(variables, context, belief, teacher_params) -> (loss, (x, logits))`` for one stimulus.
+def kl(logits: jax.Array, hidden: jax.Array, expected: jax.Array, people: jax.Array) -> jax.Array:
+    """Divergence of the belief softmax(logits) [people] from what knowing the class alone would say: KL(expected || belief)."""
+    del hidden, people
+    return (expected * (jnp.log(expected) - jax.nn.log_softmax(logits))).sum()
+
+
+def entropy(logits: jax.Array, hidden: jax.Array, expected: jax.Array, people: jax.Array) -> jax.Array:
+    """How much less than the most its entropy can be is the belief's: 0 where it is uniform."""
+    del hidden, expected, people
+    logs = jax.nn.log_softmax(logits)
+    return jnp.log(logits.shape[-1]) + (jnp.exp(logs) * logs).sum()
+
+
+def margin(logits: jax.Array, hidden: jax.Array, expected: jax.Array, people: jax.Array) -> jax.Array:
+    """Logarithm of how many times as likely as expected the person is who stands out most."""
+    del hidden, people
+    return (jax.nn.log_softmax(logits) - jnp.log(expected)).max()
+
+
+def named(logits: jax.Array, hidden: jax.Array, expected: jax.Array, people: jax.Array) -> jax.Array:
+    """-log of the belief that it is none of `people` (bool [people]); the others are left as they are."""
+    del hidden, expected
+    return jax.nn.logsumexp(logits) - jax.nn.logsumexp(jnp.where(people, -jnp.inf, logits))
+
+
+def hidden_layer(logits: jax.Array, hidden: jax.Array, expected: jax.Array, people: jax.Array) -> jax.Array:
+    """Mean square of the last hidden layer's activations."""
+    del logits, expected, people
+    return (hidden * hidden).mean()
+
+
+INHIBITIONS = {'kl': kl, 'entropy': entropy, 'margin': margin, 'named': named, 'hidden': hidden_layer}
+
+
+def make_inhibition(form: str, people: jax.Array, identity_apply):
+    """Builds ``inhibition(networks, x, belief) -> `` what identity networks recognise in one stimulus, a mean over them.
+
+    Args:
+      form: one of `INHIBITIONS`.
+      people: bool [people], who is suppressed by the form 'named'.
+      identity_apply: (networks, x) -> ([(logits, last hidden activation)], share [classes, people]).
+    """
+    term = INHIBITIONS[form]
+
+    def inhibition(networks, x, belief):
+        outputs, share = identity_apply(networks, x)
+        expected = belief @ share  # identity and class are confounded: what the class says of the person is no betrayal
+        return sum(term(logits, hidden, expected, people) for logits, hidden in outputs) / len(outputs)
+
+    return inhibition
+
+
+def make_objective(weights: Weights, decode, penalty, teacher_apply, inhibition=None):
+    """Builds ``objective(variables, context, belief, networks) -> (loss, (x, logits))`` for one stimulus.
 
     Args:
       decode: (variables, context) -> x [*shape].
       penalty: (variables, context) -> negative log density a dimension.
-      teacher_apply: (params, x) -> (logits, activations).
+      teacher_apply: (networks, x) -> (logits, activations).
+      inhibition: (networks, x, belief) -> how much of a person is recognised; needed where its weight is not 0.
     """
 
-    def objective(variables, context, belief, teacher_params):
+    def objective(variables, context, belief, networks):
         x = decode(variables, context)
-        logits, activations = teacher_apply(teacher_params, x)
+        logits, activations = teacher_apply(networks, x)
         loss = jnp.zeros(())
         if weights.excite:
             loss += weights.excite * excite(logits, belief)
@@ -95,6 +154,8 @@ def make_objective(weights: Weights, decode, penalty, teacher_apply):
             loss += weights.amplitude * amplitude(x)
         if weights.unit:
             loss -= weights.unit * unit_activation(activations, weights.unit_name)
+        if weights.inhibit:
+            loss += weights.inhibit * inhibition(networks, x, belief)
         return loss, (x, logits)
 
     return objective

@@ -16,7 +16,7 @@ from neurostim.errors import UserError, choose
 from neurostim.excitation import batch as batches
 from neurostim.excitation import engine, flow, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
-from neurostim.excitation.objective import Weights
+from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
@@ -51,7 +51,7 @@ class Settings:
     Attributes:
       method: a parameterisation, or 'auto': what suits the kind of study.
       count: stimuli in all.
-      steps, learning_rate, accept, chain, attempts, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
+      steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses a size that fits the cache, -1 what is fastest on this machine: measured once,
         then remembered (:mod:`neurostim.excitation.batch`).
@@ -66,6 +66,7 @@ class Settings:
     accept: bool = False
     chain: int = 1
     attempts: int = 20
+    candidates: int = 1
     batch: int = 0
     lanes: int = 0
     target: TargetSettings = TargetSettings()
@@ -83,12 +84,16 @@ def check(settings: Settings) -> None:
       UserError: an unknown name, or a value out of range.
     """
     choose(settings.method, ('auto', *parameterisations.NAMES), 'excite.method')
-    for name, least in (('count', 1), ('attempts', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1), ('learning_rate', 0)):
+    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
+                        ('learning_rate', 0)):
         if not least <= getattr(settings, name) < math.inf:
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
-        if name != 'unit_name' and not math.isfinite(value):
+        if not isinstance(value, str) and not math.isfinite(value):
             raise UserError(f'excite.weights.{name} is {value}: give a finite number')
+    choose(settings.weights.inhibit_form, INHIBITIONS, 'excite.weights.inhibit_form')
+    if settings.accept and settings.candidates > 1:
+        raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
     if settings.batch < 0 and settings.accept:
         raise UserError('excite.batch -1 measures batches of fixed steps, and excite.accept ends them early: give a number, or 0')
     choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
@@ -105,6 +110,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     method = settings.method
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
+    _check_inhibition(settings.weights, teacher)
     parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
     numbers = math.prod(teacher.shape)
     lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))
@@ -122,6 +128,18 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     return resolved
 
 
+def _check_inhibition(weights: Weights, teacher: Teacher) -> None:
+    """Refuses to inhibit networks that are not there, or people whom they do not know."""
+    if not weights.inhibit:
+        return
+    if teacher.identity is None:
+        raise UserError(f'excite.weights.inhibit is {weights.inhibit}, but the teacher has no identity networks: train in another '
+                        "--workdir with teacher.identity.models, such as \"('mlp','gru','transformer')\"")
+    if weights.inhibit_form == 'named':
+        for person in weights.inhibit_people.split(','):
+            choose(person, teacher.identity.people, 'person in excite.weights.inhibit_people')
+
+
 def from_manifest(manifest: dict) -> Settings:
     """The resolved settings that a store's manifest holds."""
     given = manifest['excite']
@@ -129,8 +147,10 @@ def from_manifest(manifest: dict) -> Settings:
 
 
 def unexcited(settings: Settings) -> Settings:
-    """The honest control: the same starting points, labelled by the teacher, without a step."""
-    return dataclasses.replace(settings, steps=0, accept=False, lanes=settings.lanes)
+    """The honest control: the same starting points, labelled by the teacher, without a step. As many at once as were worked on before: with
+    acceptance a batch holds many more stimuli than lanes, and each may have megabytes of weights."""
+    return dataclasses.replace(settings, steps=0, accept=False, candidates=1, batch=settings.lanes,
+                               weights=dataclasses.replace(settings.weights, inhibit=0.0))
 
 
 def _sampler(target: TargetSettings, share, similarity):
@@ -145,7 +165,8 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
     sampler = _sampler(settings.target, share, similarity)
-    options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts, settings.weights)
+    options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts,
+                             settings.candidates, settings.weights)
     count = settings.batch if settings.accept else settings.lanes
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
     return sharding.OverDevices(excite, count, devices)
@@ -156,7 +177,7 @@ def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -
     waiting = collections.deque()
     for first in itertools.chain(firsts, [None] * ahead):
         if first is not None:
-            waiting.append((first, call(key, first, teacher.params, teacher.population)))
+            waiting.append((first, call(key, first, teacher.networks, teacher.population)))
         if len(waiting) >= ahead or (first is None and waiting):
             index, batch = waiting.popleft()
             yield index, jax.tree.map(np.asarray, batch)
@@ -196,7 +217,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), sharding.process()) as store:
         missing = store.missing()
         if missing:
-            call.compile(key, teacher.params, teacher.population)  # before the clock starts
+            call.compile(key, teacher.networks, teacher.population)  # before the clock starts
         own, left = (sum(stop - start for start, stop in map(store.bounds, shards)) for shards in (store.own, missing))
         done = own - left
         with Progress(own, 'stimuli', 'excite', writer, done=done) as progress:

@@ -15,7 +15,7 @@ from neurostim.errors import UserError
 
 
 class OverDevices:
-    """`excite` over this process's devices: ``call(key, first, teacher_params, population)`` makes `total` consecutive stimuli.
+    """`excite` over this process's devices: ``call(key, first, networks, population)`` makes `total` consecutive stimuli.
 
     Device d makes those from first + d * count on; a device's stimuli do not depend on how many others there are.
 
@@ -24,13 +24,13 @@ class OverDevices:
     """
 
     def __init__(self, excite, count: int, devices=None):
-        """Takes `excite`, (key, first, teacher_params, population) -> Excited of `count` stimuli, the number a device and call; devices
+        """Takes `excite`, (key, first, networks, population) -> Excited of `count` stimuli, the number a device and call; devices
         are all of this process's unless given."""
         devices = devices or jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ('device',), devices=devices, axis_types=(AxisType.Auto,))
 
-        def on_one(key, firsts, teacher_params, population):
-            return excite(key, firsts[0], teacher_params, population)
+        def on_one(key, firsts, networks, population):
+            return excite(key, firsts[0], networks, population)
 
         self.total = len(devices) * count
         self._offsets = np.arange(len(devices), dtype=np.int32) * count
@@ -39,14 +39,14 @@ class OverDevices:
         self._everywhere, self._apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
         self._given = self._placed = ()
 
-    def compile(self, key, teacher_params, population):
+    def compile(self, key, networks, population):
         """Compiles for arguments of these shapes without making anything; later calls take such arguments alone. Returns the program."""
         if self._run is self._jitted:
-            self._run = self._jitted.lower(*self._place(key, 0, teacher_params, population)).compile()
+            self._run = self._jitted.lower(*self._place(key, 0, networks, population)).compile()
         return self._run
 
-    def __call__(self, key, first, teacher_params, population):
-        return self._run(*self._place(key, first, teacher_params, population))
+    def __call__(self, key, first, networks, population):
+        return self._run(*self._place(key, first, networks, population))
 
     def _place(self, key, first, *constants):
         if not self._given or any(a is not b for a, b in zip(self._given, constants, strict=True)):  # once, not with every batch

@@ -1,0 +1,233 @@
+"""Membership: was this window, or this person, among those that stimuli were made from?
+
+Attacks on scores of shadow pipelines (:mod:`neurostim.evaluation.shadows`), each of which in turn is the one attacked while the others
+serve the attacker. LiRA: Carlini et al. 2022 (arXiv 2112.03570). RMIA: Zarifzadeh et al. 2024 (arXiv 2312.03262).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from scipy import special, stats
+
+from neurostim.evaluation import shadows
+from neurostim.study import Study
+
+FEWEST_SHADOWS = 8
+FEWEST_SUBJECTS = 4
+DRAWS = 200  # of the bootstrap
+GAMMA = 1.0  # of RMIA
+PRIOR = 4  # residuals that stand in for the few that a window has
+FPR = 0.01
+CONFIDENCE = 0.95
+CANARIES = 40  # windows with a wrong label
+COPIES = (1, 8)  # of every other canary each
+
+
+def lira(scores: np.ndarray, member: np.ndarray, online: bool = True) -> np.ndarray:
+    """The likelihood-ratio attack: float [models, n], higher where a member is suspected.
+
+    For each window, the scores of the other models that learnt from it and of those that did not are taken to be normal, with one standard
+    deviation about their two means; since models are few, it is drawn towards that of all windows together.
+
+    Args:
+      scores: [models, n], of one window's label, log(p / (1 - p)) or any other score that is higher for members.
+      member: bool [models, n].
+      online: whether the attacker has models that learnt from the window; offline, how unusual the score is without it.
+    """
+    result = np.zeros(scores.shape)
+    for target in range(len(scores)):
+        others = np.arange(len(scores)) != target
+        inside, outside = (_mean(scores[others], mask) for mask in (member[others], ~member[others]))
+        centres = np.where(member[others], inside, outside) if online else outside
+        counted = np.ones_like(member[others]) if online else ~member[others]
+        spread = _spread((scores[others] - centres) * counted, counted.sum(0) - (2 if online else 1))
+        if online:
+            result[target] = stats.norm.logpdf(scores[target], inside, spread) - stats.norm.logpdf(scores[target], outside, spread)
+        else:
+            result[target] = special.log_ndtr((scores[target] - outside) / spread)  # of one tail
+    return result
+
+
+def _mean(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Means [n] over the models in `mask` [models, n]; the mean over all windows for one that no model is in the mask for."""
+    count = mask.sum(0)
+    overall = scores[mask].mean() if mask.any() else 0.0
+    return np.where(count > 0, (scores * mask).sum(0) / np.maximum(count, 1), overall)
+
+
+def _spread(residuals: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Standard deviations [n] of residuals [models, n], each as if `PRIOR` more residuals were like those of all windows together."""
+    squares, freedom = (residuals**2).sum(0), np.maximum(freedom, 0)
+    overall = squares.sum() / max(freedom.sum(), 1)
+    return np.sqrt((squares + PRIOR * overall) / (freedom + PRIOR)) + 1e-6
+
+
+def rmia(scores: np.ndarray, member: np.ndarray, population: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
+    """The relative attack: the share of windows that nobody learnt from whose likelihood ratio is at most a window's own by `gamma`.
+
+    A window's ratio is its probability under the model attacked over its mean probability under the others, those that learnt from it and
+    those that did not alike (the online form).
+
+    Args:
+      scores: [models, n], log(p / (1 - p)).
+      member: bool [models, n].
+      population: [models, m], scores of windows that no model has learnt from.
+    """
+    def ratios(values, masks):
+        p = np.maximum(special.expit(values), 1e-9)
+        result = np.zeros(p.shape)
+        for target in range(len(p)):
+            others = np.arange(len(p)) != target
+            if masks is None:
+                average = p[others].mean(0)
+            else:
+                inside, outside = masks[others], ~masks[others]
+                means = [(p[others] * mask).sum(0) / np.maximum(mask.sum(0), 1) for mask in (inside, outside)]
+                known = [mask.any(0) for mask in (inside, outside)]
+                average = (means[0] * known[0] + means[1] * known[1]) / np.maximum(known[0].astype(int) + known[1], 1)
+            result[target] = p[target] / average
+        return result
+
+    own, others = ratios(scores, member), ratios(population, None)
+    return np.stack([np.searchsorted(np.sort(gamma * row), mine, side='right') / len(row) for row, mine in zip(others, own, strict=True)])
+
+
+def figures(scores: np.ndarray, member: np.ndarray, group: np.ndarray, seed: int = 0) -> dict:
+    """The contract's figures of an attack's scores [models, n]: AUC with a 95 % interval over groups of windows (people, records or
+    blocks), and the true positive rate at 1 % false positives; and a lower bound of epsilon that the attack proves with 95 %
+    confidence, were models and windows independent (Clopper and Pearson; jax_privacy.auditing).
+
+    Args:
+      member: bool [models, n].
+      group: int [n], windows that are drawn together.
+    """
+    from jax_privacy.auditing import CanaryScoreAuditor
+    auditor = CanaryScoreAuditor(scores[member], scores[~member])
+    groups = np.unique(group, return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    ranks = stats.rankdata(scores).reshape(scores.shape)
+    draws = []
+    for _ in range(DRAWS):
+        weight = np.bincount(rng.integers(0, groups.max() + 1, groups.max() + 1), minlength=groups.max() + 1)[groups]
+        draws.append(weighted_auc(ranks, member, np.broadcast_to(weight, scores.shape)))
+    draws = np.array(draws)[np.isfinite(draws)]
+    return {'auc': weighted_auc(scores, member, np.ones(scores.shape)),
+            'auc_ci95': np.percentile(draws, [2.5, 97.5]).tolist() if groups.max() > 0 else None,
+            'tpr_at_1pct_fpr': float(auditor.tpr_at_given_fpr(FPR)),
+            'epsilon_lower_bound': float(auditor.epsilon_clopper_pearson(1 - CONFIDENCE, one_sided=False))}
+
+
+def weighted_auc(scores: np.ndarray, member: np.ndarray, weight: np.ndarray) -> float:
+    """Probability that a member's score exceeds a non-member's, half of a tie, each drawn as often as its weight says."""
+    _, place = np.unique(scores, return_inverse=True)
+    place, member, weight = place.ravel(), member.ravel(), weight.ravel().astype(float)
+    inside, outside = (np.bincount(place, weight * mask, place.max() + 1) for mask in (member, ~member))
+    below = np.cumsum(outside) - outside
+    total = inside.sum() * outside.sum()
+    return float((inside * (below + outside / 2)).sum() / total) if total else np.nan
+
+
+def halves(units: np.ndarray, models: int, seed: int) -> np.ndarray:
+    """bool [models, n]: random halves of the units (int [n]; each window its own, or a person's windows together). Every unit takes
+    part in half of the models, or in one more or less."""
+    unit = np.unique(units, return_inverse=True)[1]
+    count = unit.max() + 1
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(0, models, 2):  # a half and the other half
+        inside = rng.permutation(count) < count / 2
+        rows += [inside, ~inside]
+    return np.stack(rows)[:models][:, unit]
+
+
+def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.ShadowOptions | None = None, seed: int = 0,
+           progress: Callable[[int], None] = lambda done: None) -> dict:
+    """The contract's `membership` entry.
+
+    Args:
+      scaled: the study's windows, scaled.
+      models: shadow pipelines for windows; half as many again for people. 0 attacks nothing.
+      progress: called with how many pipelines are done, of :func:`count`.
+    """
+    if not models:
+        return {'record': None, 'subject': None, 'note': 'not attacked: evaluate.shadows is 0'}
+    if np.prod(study.shape) > shadows.LARGEST:
+        return {'record': None, 'subject': None, 'note': f'windows of more than {shadows.LARGEST} numbers: too large for shadow pipelines'}
+    options = options or shadows.ShadowOptions()
+    train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
+    pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
+    key = jax.random.key(seed)
+    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress)
+    subject = _attack_subjects(study, scaled, train, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
+                               lambda done: progress(models + done))
+    return {'record': record, 'subject': subject, 'canaries': canaries,
+            'pipelines': 'smaller ones than the release: one network as teacher, class-conditional mixtures of Gaussians, no inhibition'}
+
+
+def count(models: int) -> int:
+    """How many pipelines :func:`attack` runs."""
+    return models + models // 2
+
+
+def _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress):
+    """Windows and canaries at once: the latter are windows of the test part, so that nothing else of them is learnt, with a wrong label."""
+    rng = np.random.default_rng(seed)
+    planted = rng.permutation(test)[:min(CANARIES, len(test) // 4)]
+    wrong = (study.y[planted] + rng.integers(1, len(study.classes), len(planted))) % len(study.classes)
+    copies = np.resize(COPIES, len(planted))
+    repeated = np.repeat(np.arange(len(planted)), copies)
+    others = np.setdiff1d(test, planted)
+    rows = np.concatenate([train, planted[repeated], others])
+    y = np.concatenate([study.y[train], wrong[repeated], study.y[others]])
+    units = np.concatenate([np.arange(len(train)), len(train) + repeated])
+    member = np.concatenate([halves(units, models, seed), np.zeros((models, len(others)), bool)], 1)
+    scores = shadows.run(pipeline, key, member, scaled[rows], y, progress)
+    n = len(train)
+    outside = slice(len(rows) - len(others), None)
+    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed)
+    first = n + np.unique(repeated, return_index=True)[1]  # one of each canary's copies
+    found = {}
+    for times in COPIES:
+        chosen = first[copies == times]
+        found[f'{times} in the training set'] = {
+            source: figures(lira(getattr(scores, source)[:, chosen], member[:, chosen]), member[:, chosen], np.arange(len(chosen)), seed)
+            for source in ('real', 'stimuli')}
+    return entry, {'planted': len(planted), 'attack': 'LiRA, online', **found}
+
+
+def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed):
+    """The contract's figures by online LiRA, and every other attack beside them."""
+    who = member[:, chosen]
+    attacks = []
+    for source in ('real', 'stimuli'):
+        mine, population = getattr(scores, source)[:, chosen], getattr(scores, source)[:, outside]
+        for name, result in (('LiRA, online', lira(mine, who)), ('LiRA, offline', lira(mine, who, online=False)),
+                             ('RMIA', rmia(mine, who, population))):
+            attacks.append({'attack': name, 'against': source, **figures(result, who, group, seed)})
+    for name in ('distance', 'density'):
+        attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
+                        **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})
+    first = {a['against']: a for a in attacks if a['attack'] == 'LiRA, online'}
+    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks,
+            **{source: {k: v for k, v in first[source].items() if k not in ('attack', 'against')} for source in ('real', 'stimuli')}}
+
+
+def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress):
+    """A person's score is the mean over their windows."""
+    people = study.subject[train]
+    names = np.unique(people)
+    if len(names) < FEWEST_SUBJECTS or models < FEWEST_SHADOWS:
+        return {'attack': 'LiRA, online', 'shadow_models': models, 'real': None, 'stimuli': None,
+                'note': f'{len(names)} people with training windows and {models} shadow models: give at least {FEWEST_SUBJECTS} and '
+                        f'{FEWEST_SHADOWS}'}
+    member = halves(people, models, seed)
+    scores = shadows.run(pipeline, key, member, scaled[train], study.y[train], progress)
+    who = np.stack([member[:, people == name][:, 0] for name in names], 1)
+    entry = {'attack': 'LiRA, online, mean over a person’s windows', 'shadow_models': models}
+    for source in ('real', 'stimuli'):
+        result = lira(getattr(scores, source), member)
+        entry[source] = figures(np.stack([result[:, people == name].mean(1) for name in names], 1), who, np.arange(len(names)), seed)
+    return entry

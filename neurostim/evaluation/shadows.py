@@ -1,0 +1,212 @@
+"""Shadow pipelines: the whole way from windows to students once more, for many random choices of who takes part.
+
+A pipeline is one pure function of (key, who takes part): it trains a teacher on the members, takes the population's statistics, excites,
+and trains a student on stimuli and, as the positive control, one on the members' real windows. What the students then believe of every
+window, member or not, is what :mod:`neurostim.evaluation.membership` reads.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from neurostim import models, training
+from neurostim.excitation import engine, parameterisation, targets
+from neurostim.excitation.objective import Weights
+
+LARGEST = 1024  # numbers in a window: the covariance of more would not fit
+HELD = 8  # one member in so many stops the training of networks
+
+
+@dataclasses.dataclass(frozen=True)
+class ShadowOptions:
+    """A pipeline smaller than the one that is attacked, so that many can be run.
+
+    Attributes:
+      teacher, student: zoo names; the teacher is one network.
+      steps, batch: of every network's training.
+      stimuli: made by a pipeline.
+      components: of a class's mixture of Gaussians.
+      excite_steps, learning_rate, tether: of excitation.
+    """
+
+    teacher: str = 'cnn'
+    student: str = 'cnn'
+    steps: int = 600
+    batch: int = 64
+    stimuli: int = 4096
+    components: int = 8
+    excite_steps: int = 5
+    learning_rate: float = 0.1
+    tether: float = 0.3
+
+
+class Scores(NamedTuple):
+    """What one pipeline gives away of each window: float32 [n] each, higher where a member is suspected.
+
+    Attributes:
+      real, stimuli: of the student trained on members' windows and on stimuli, log(p / (1 - p)) of the window's label (Carlini
+        et al. 2022).
+      distance: minus the distance to the nearest stimulus.
+      density: logarithm of the density of stimuli around the window, by a Gaussian kernel.
+    """
+
+    real: jax.Array
+    stimuli: jax.Array
+    distance: jax.Array
+    density: jax.Array
+
+
+def logit_of_label(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """log(p / (1 - p)) of each label's probability, from logits [n, classes] so that certainty does not saturate."""
+    own = jnp.take_along_axis(logits, label[:, None], 1)[:, 0]
+    rest = jnp.where(jax.nn.one_hot(label, logits.shape[1], dtype=bool), -jnp.inf, logits)
+    return own - jax.nn.logsumexp(rest, 1)
+
+
+def fit_mixture(key, x: jax.Array, weight: jax.Array, components: int, rounds: int = 10) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A mixture of Gaussians by expectation maximisation, of rows [n, d] with weights [n].
+
+    Returns:
+      (share [components], centre [components, d], Cholesky factor of the covariance [components, d, d]).
+    """
+    d = x.shape[1]
+    total = weight.sum()
+    mean = weight @ x / total
+    centred = (x - mean) * jnp.sqrt(weight)[:, None]
+    whole = centred.T @ centred / total
+    ridge = 1e-2 * jnp.trace(whole) / d * jnp.eye(d)
+    first = jax.random.choice(key, len(x), (components,), p=weight / total)
+    centre = 0.5 * x[first] + 0.5 * mean  # no component starts as somebody's window
+
+    def advance(_, state):
+        share, centre, factor = state
+
+        def log_density(c, f):
+            z = jax.scipy.linalg.solve_triangular(f, (x - c).T, lower=True)
+            return -0.5 * (z * z).sum(0) - jnp.log(jnp.diag(f)).sum()
+
+        logs = jax.lax.map(lambda a: log_density(*a), (centre, factor)) + jnp.log(share)[:, None]
+        belongs = jax.nn.softmax(logs, 0) * weight
+        sums = belongs.sum(1)
+        # As many rows of the whole population as a component has dimensions of its own: a component of few windows stays broad.
+        prior = d / 4
+        share = sums / total
+        centre = (belongs @ x + prior / d * mean) / (sums + prior / d)[:, None]
+
+        def factor_of(a):
+            c, own, n = a
+            off = (x - c) * jnp.sqrt(own)[:, None]
+            return jnp.linalg.cholesky((off.T @ off + prior * whole) / (n + prior) + ridge)
+
+        return share + 1e-9, centre, jax.lax.map(factor_of, (centre, belongs, sums))
+
+    start = (jnp.full(components, 1 / components), centre, jnp.tile(jnp.linalg.cholesky(whole + ridge), (components, 1, 1)))
+    return jax.lax.fori_loop(0, rounds, advance, start)
+
+
+def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
+    """Builds ``pipeline(key, order, n, x, y) -> Scores`` over all windows x [rows, *shape] with labels y.
+
+    The members are ``order[:n]``; `order` [most members] is padded, so that pipelines of different sizes share one program.
+    """
+    train_options = training.TrainingOptions(
+        steps=options.steps, batch=options.batch, validations=10, patience=10, learning_rate=2e-3)
+    teacher, student = (models.create(name, shape, classes) for name in (options.teacher, options.student))
+    train_teacher, train_student = (training.make_train(model, train_options) for model in (teacher, student))
+    sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes))
+    lanes = 256
+    excite = engine.make_excite(
+        parameterisation.mixture(shape), sampler, lambda networks, x: teacher.apply(networks, x),
+        engine.Options(options.excite_steps, options.learning_rate, weights=Weights(tether=options.tether)), lanes, lanes)
+
+    def learn(train, key, x, soft, n):
+        """Trains on rows [:n]; the last of them, one in `HELD`, stop it early. Their order is random."""
+        held = n // HELD
+        rows = jnp.arange(len(x) // HELD + 1)
+        last = jnp.clip(n - held + rows, 0, len(x) - 1)
+        return train(key, training.Examples(x, soft, n - held), training.Examples(x[last], soft[last], held))[0]
+
+    def population_of(key, flat, label, n):
+        present = (jnp.arange(len(flat)) < n).astype(jnp.float32)
+        fits = [fit_mixture(jax.random.fold_in(key, c), flat, present * (label == c) + 1e-6 * present, options.components)
+                for c in range(classes)]
+        share, centre, factor = (jnp.concatenate(parts) for parts in zip(*fits, strict=True))
+        d = flat.shape[1]
+        bound = 4 * jnp.abs(flat).max()
+        return {'mixture/weight': share, 'mixture/centre': centre, 'mixture/factor': factor,
+                'mixture/owner': jnp.repeat(jnp.arange(classes), options.components), 'mixture/mean': jnp.zeros(d),
+                'mixture/basis': jnp.eye(d), 'mixture/rest': jnp.zeros(d), 'bounds': jnp.stack([-bound, bound])}
+
+    def score(model, params, x, y):
+        logits = jax.lax.map(lambda block: model.apply(params, block)[0], _blocks(x))
+        return logit_of_label(logits.reshape(-1, classes)[:len(x)], y)
+
+    def pipeline(key, order, n, x, y):
+        keys = jax.random.split(key, 5)
+        own, label = x[order], y[order]
+        truth = jax.nn.one_hot(label, classes)
+        teacher_params = learn(train_teacher, keys[0], own, truth, n)
+        population = population_of(keys[1], own.reshape(len(order), -1), label, n)
+        firsts = jnp.arange(-(-options.stimuli // lanes)) * lanes
+        made = jax.lax.map(lambda first: excite(keys[2], first, teacher_params, population)[:2], firsts)
+        stimuli, soft = (part.reshape(-1, *part.shape[2:]) for part in made)
+        of_real = learn(train_student, keys[3], own, truth, n)
+        of_stimuli = learn(train_student, keys[4], stimuli, soft, jnp.int32(len(stimuli)))
+        distance, density = _around(x.reshape(len(x), -1), stimuli.reshape(len(stimuli), -1))
+        return Scores(score(student, of_real, x, y), score(student, of_stimuli, x, y), distance, density)
+
+    return pipeline
+
+
+def _blocks(x, rows: int = 256):
+    """[n, ...] -> [blocks, rows, ...], padded."""
+    padded = jnp.pad(x, [(0, -len(x) % rows)] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(-1, rows, *x.shape[1:])
+
+
+def _around(x, stimuli):
+    """(minus the distance to the nearest stimulus, log density of stimuli) at each row of x [n, d]; a kernel as wide as is typical of the
+    distance to the nearest."""
+    norms = (stimuli * stimuli).sum(1)
+
+    def squares(block):
+        return jnp.maximum((block * block).sum(1)[:, None] + norms - 2 * block @ stimuli.T, 0)
+
+    nearest = jax.lax.map(lambda block: squares(block).min(1), _blocks(x)).reshape(-1)[:len(x)]
+    width = jnp.median(nearest)
+    density = jax.lax.map(lambda block: jax.nn.logsumexp(-squares(block) / width, 1), _blocks(x)).reshape(-1)[:len(x)]
+    return -jnp.sqrt(nearest), density
+
+
+def run(pipeline, key, member: np.ndarray, x: np.ndarray, y: np.ndarray, progress: Callable[[int], None] = lambda done: None) -> Scores:
+    """Runs a pipeline for every row of `member` [pipelines, n]: Scores of [pipelines, n].
+
+    On CPU two at a time in threads, which keeps two cores busier than a batch would: products of a batch of small networks are slow there.
+    """
+    counts = member.sum(1)
+    rng = np.random.default_rng(0)
+    # Members first, in random order: what stops the training early is a random part of them.
+    orders = [np.concatenate([rng.permutation(np.flatnonzero(part)) for part in (row, ~row)])[:counts.max()] for row in member]
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
+    compiled = jax.jit(pipeline).lower(key, jnp.asarray(orders[0], jnp.int32), jnp.int32(0), x, y).compile()
+
+    def one(i):
+        scores = compiled(jax.random.fold_in(key, i), jnp.asarray(orders[i], jnp.int32), jnp.int32(counts[i]), x, y)
+        return Scores(*map(np.asarray, scores))
+
+    done, results = 0, [None] * len(member)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        futures = {pool.submit(one, i): i for i in range(len(member))}
+        for future in concurrent.futures.as_completed(futures):
+            results[futures[future]] = future.result()
+            done += 1
+            progress(done)
+    return Scores(*(np.stack(parts) for parts in zip(*results, strict=True)))

@@ -1,0 +1,44 @@
+"""Linkage: copies link people, noise does not."""
+
+import numpy as np
+import pytest
+
+from neurostim.evaluation import linkage
+from neurostim.study import make_study
+
+
+def people(identity, n=16, windows=60, seed=0):
+    """Windows of noise on each person's own wave; the last half of the people are held out."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(n), windows)
+    x = identity * rng.normal(size=(n, 16))[subject] + rng.normal(size=(n * windows, 16))
+    return make_study('people', x[..., None], np.arange(n * windows) % 2, subject, test=subject >= n // 2)
+
+
+def test_copies_link_and_noise_does_not():
+    study = people(2.0)
+    copies = study.x[~study.test][::2]
+    found = linkage.attack(study, study.x, copies)
+    assert found['auc'] > 0.95 and found['control_auc'] > 0.95 and found['auc_ci95'][0] > 0.8
+    noise = 2 * np.random.default_rng(1).normal(size=copies.shape).astype(np.float32)
+    found = linkage.attack(study, study.x, noise)
+    assert found['control_auc'] > 0.95 and found['auc_ci95'][0] < 0.5 < found['auc_ci95'][1]
+
+
+def test_without_identity_nobody_is_linked():
+    study = people(0.0)
+    found = linkage.attack(study, study.x, study.x[~study.test][::2])
+    assert found['auc_ci95'][0] < 0.5 < found['auc_ci95'][1] and 0.2 < found['control_auc'] < 0.8
+
+
+def test_strangers_must_be_strangers_to_the_stimuli():
+    study = people(1.0)
+    study.test[:] = np.arange(len(study.test)) % 3 == 0  # everybody is in both parts
+    found = linkage.attack(study, study.x, study.x[:50])
+    assert found['auc'] is None and '0 people without training windows' in found['note']
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_a_seed_gives_the_same(seed):
+    study = people(1.0)
+    assert linkage.attack(study, study.x, study.x[:100], seed) == linkage.attack(study, study.x, study.x[:100], seed)

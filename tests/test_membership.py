@@ -1,0 +1,192 @@
+"""Attacks on membership: they find members where a model memorises, and nobody where it cannot know."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+from neurostim.evaluation import membership, shadows
+from neurostim.study import make_study
+
+QUICK_COMPILE = True
+RNG = np.random.default_rng(0)
+MODELS, WINDOWS = 32, 200
+
+
+def simulated(effect, models=MODELS, seed=0, spread=1.0):
+    """Scores of models that know of a window by `effect` more if they learnt from it; windows differ in how hard they are."""
+    rng = np.random.default_rng(seed)
+    member = membership.halves(np.arange(WINDOWS), models, seed)
+    hard, scale = 3 * rng.normal(size=WINDOWS), spread * np.exp(0.5 * rng.normal(size=WINDOWS))
+    return hard + scale * (effect * member + rng.normal(size=member.shape)), member
+
+
+def auc(scores, member):
+    return metrics.roc_auc_score(member.ravel(), scores.ravel())
+
+
+@pytest.mark.parametrize('online', [True, False])
+def test_lira_finds_members_of_a_model_that_memorises(online):
+    scores, member = simulated(2.0)
+    found = auc(membership.lira(scores, member, online), member)
+    # Who knew all means and deviations would come to Phi(effect / sqrt 2); how hard a window is hides most of it from the bare score.
+    best = special.ndtr(2 / np.sqrt(2))
+    assert auc(scores, member) < best - 0.15 and best - 0.08 < found <= best + 0.02
+
+
+@pytest.mark.parametrize('attack', ['online', 'offline', 'rmia'])
+def test_nobody_is_found_where_nothing_is_known(attack):
+    scores, member = simulated(0.0)
+    result = (membership.rmia(scores, member, simulated(0.0, seed=5)[0]) if attack == 'rmia'
+              else membership.lira(scores, member, attack == 'online'))
+    low, high = membership.figures(result, member, np.arange(WINDOWS))['auc_ci95']
+    assert low < 0.5 < high and high - low < 0.06
+
+
+def test_rmia_finds_members_of_a_model_that_memorises():
+    scores, member = simulated(2.0)
+    result = membership.rmia(scores, member, simulated(0.0, seed=5)[0])
+    assert auc(result, member) > 0.8 and result.min() >= 0 and result.max() <= 1
+
+
+def test_rmia_is_the_ratio_of_ratios():
+    """Against the definition, window by window."""
+    scores, member = simulated(1.0, models=5)
+    population = simulated(0.0, models=5, seed=1)[0][:, :50]
+    p, q = special.expit(scores), special.expit(population)
+    result = membership.rmia(scores, member, population)
+    for target, window in ((0, 3), (2, 70), (4, 199)):
+        rest = [m for m in range(5) if m != target]
+        sides = [[p[m, window] for m in rest if member[m, window] == side] for side in (True, False)]
+        mean = np.mean([np.mean(side) for side in sides if side])
+        ratio = p[target, window] / mean
+        others = q[target] / q[rest].mean(0)
+        assert result[target, window] == pytest.approx((ratio / others >= 1).mean(), abs=1e-9)
+
+
+def test_a_target_does_not_help_its_attacker():
+    scores, member = simulated(1.0, models=8)
+    changed = scores.copy()
+    changed[3] += 100.0
+    for attack in (lambda s: membership.lira(s, member), lambda s: membership.rmia(s, member, s[:, :20])):
+        before, after = attack(scores), attack(changed)
+        assert not np.allclose(before[0], after[0])  # the other targets' attackers see model 3
+    shifted = membership.lira(np.where(np.arange(8)[:, None] == 3, scores, scores), member)[3]
+    own = membership.lira(changed, member)[3]
+    assert not np.allclose(shifted, own)
+    np.testing.assert_allclose(membership.lira(changed - 100.0 * (np.arange(8) == 3)[:, None], member)[3], shifted)
+
+
+def test_halves_are_halves():
+    member = membership.halves(np.arange(10), 6, 0)
+    assert member.shape == (6, 10) and (member.sum(0) == 3).all() and (member.sum(1) == 5).all()
+    people = np.repeat(np.arange(5), 3)
+    together = membership.halves(people, 4, 1)
+    assert all(len(set(together[m, people == p])) == 1 for m in range(4) for p in range(5))
+    assert set(together.sum(1)) == {6, 9}
+
+
+def test_auc_is_the_librarys():
+    scores, member = np.round(RNG.normal(size=(3, 50)), 1), RNG.random((3, 50)) < 0.4
+    weight = RNG.integers(0, 4, (3, 50))
+    expected = metrics.roc_auc_score(member.ravel(), scores.ravel(), sample_weight=weight.ravel())
+    assert membership.weighted_auc(scores, member, weight) == pytest.approx(expected)
+
+
+def test_figures_are_the_librarys():
+    scores, member = simulated(1.5)
+    found = membership.figures(scores, member, np.arange(WINDOWS))
+    assert found['auc'] == pytest.approx(auc(scores, member), abs=1e-6)
+    false, true, _ = metrics.roc_curve(member.ravel(), scores.ravel())
+    assert found['tpr_at_1pct_fpr'] == pytest.approx(np.interp(0.01, false, true), abs=0.02)
+    low, high = found['auc_ci95']
+    assert low < found['auc'] < high and found['epsilon_lower_bound'] >= 0
+    together = membership.figures(scores, member, np.arange(WINDOWS) // 50)['auc_ci95']
+    assert together[1] - together[0] != high - low
+    assert membership.figures(scores, member, np.zeros(WINDOWS, int))['auc_ci95'] is None
+
+
+def test_logit_of_label():
+    logits = RNG.normal(size=(20, 3)) * 3
+    label = RNG.integers(0, 3, 20)
+    p = special.softmax(logits, 1)[np.arange(20), label]
+    np.testing.assert_allclose(shadows.logit_of_label(logits, label), special.logit(p), rtol=1e-4, atol=1e-5)
+    assert np.isfinite(shadows.logit_of_label(np.array([[500.0, -500.0]]), np.array([0]))).all()
+
+
+def test_mixture_is_that_of_the_rows():
+    """Two heaps far apart are two components, with their shares, centres and spreads; rows without weight count for nothing."""
+    rng = np.random.default_rng(1)
+    heaps = np.concatenate([rng.normal(size=(3000, 2)) * (1, 0.5) + (6, 0), rng.normal(size=(1000, 2)) * 0.7 - (6, 0)])
+    rows = np.concatenate([heaps, 100 + rng.normal(size=(500, 2))]).astype(np.float32)
+    weight = np.r_[np.ones(4000), np.zeros(500)].astype(np.float32)
+    share, centre, factor = shadows.fit_mixture(jax.random.key(0), rows, weight, 2, rounds=30)
+    first = int(np.argmax(share))
+    np.testing.assert_allclose(np.sort(share), (0.25, 0.75), atol=0.01)
+    np.testing.assert_allclose(centre[first], (6, 0), atol=0.1)
+    covariance = factor[first] @ factor[first].T
+    np.testing.assert_allclose(np.diag(covariance), (1, 0.25), atol=0.4)  # the ridge and the prior broaden it
+
+
+SMALL = shadows.ShadowOptions(teacher='mlp', student='mlp', steps=60, batch=32, stimuli=256, components=2)
+
+
+def small_study(n=160):
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, 12, 1)) + 1.2 * np.where(y, 1, -1)[:, None, None] * np.sin(np.arange(12))[None, :, None]
+    subject = np.arange(n) * 8 // n
+    return make_study('small', x, y, subject, test=np.arange(n) // 2 % 4 == 3)
+
+
+def test_a_pipeline_learns_from_members_alone():
+    study = small_study()
+    pipeline = shadows.make_pipeline(study.shape, 2, SMALL)
+    member = membership.halves(np.arange(len(study.y)), 2, 0)
+    changed = study.x.copy()
+    changed[~member[0]] += 50.0  # what does not take part in the first pipeline
+    ours = shadows.run(pipeline, jax.random.key(0), member[:1], study.x, study.y)
+    theirs = shadows.run(pipeline, jax.random.key(0), member[:1], changed, study.y)
+    for name in ('real', 'stimuli', 'distance'):
+        np.testing.assert_allclose(getattr(ours, name)[member[:1]], getattr(theirs, name)[member[:1]], rtol=1e-3, atol=1e-3)
+    assert (ours.real > 0).mean() > 0.8 and (ours.stimuli > 0).mean() > 0.8  # and it learns the task
+    # Padding is nothing: the same members beside a larger pipeline.
+    both = np.stack([member[0], np.ones(len(study.y), bool)])
+    padded = shadows.run(pipeline, jax.random.key(0), both, study.x, study.y)
+    np.testing.assert_allclose(padded.real[0].mean(), ours.real.mean(), rtol=0.3)
+
+
+def test_distance_is_to_the_nearest_stimulus():
+    x, stimuli = RNG.normal(size=(300, 5)).astype(np.float32), RNG.normal(size=(70, 5)).astype(np.float32)
+    distance, density = shadows._around(x, stimuli)
+    expected = np.linalg.norm(x[:, None] - stimuli, axis=2)
+    np.testing.assert_allclose(-distance, expected.min(1), atol=1e-3)
+    assert np.corrcoef(density, special.logsumexp(-(expected**2) / np.median(expected.min(1) ** 2), 1))[0, 1] > 0.999
+
+
+def test_the_membership_entry():
+    study = small_study()
+    done = []
+    entry = membership.attack(study, study.x, 8, SMALL, 0, done.append)
+    assert done[-1] <= membership.count(8) == 12
+    record = entry['record']
+    assert record['shadow_models'] == 8 and set(record['real']) >= {'auc', 'auc_ci95', 'tpr_at_1pct_fpr'}
+    assert {a['attack'] for a in record['attacks']} >= {'LiRA, online', 'LiRA, offline', 'RMIA', 'LiRA on the distance of stimuli'}
+    assert entry['subject']['note'] and entry['subject']['real'] is None  # four models are too few
+    assert entry['canaries']['planted'] == 10
+    assert json.loads(json.dumps(entry)) == entry
+    assert membership.attack(study, study.x, 0)['note']
+
+
+@pytest.mark.slow
+def test_the_attack_works_on_a_student_that_memorises():
+    """The positive control, by the whole path: few windows, labels that are noise, long training."""
+    rng = np.random.default_rng(0)
+    n = 120
+    study = make_study('noise', rng.normal(size=(n, 12, 1)), rng.integers(0, 2, n), np.arange(n) * 6 // n, test=np.arange(n) % 5 == 4)
+    options = shadows.ShadowOptions(teacher='mlp', student='mlp', steps=400, batch=32, stimuli=512, components=1)
+    entry = membership.attack(study, study.x, 16, options)
+    assert entry['record']['real']['auc_ci95'][0] > 0.5 and entry['record']['real']['auc'] > entry['record']['stimuli']['auc']
