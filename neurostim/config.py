@@ -18,6 +18,7 @@ from neurostim.excitation import produce
 from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
+from neurostim.private import PrivacyOptions
 from neurostim.training import TrainingOptions
 
 STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
@@ -31,7 +32,8 @@ def default_config() -> ml_collections.ConfigDict:
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions()),
-                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions())},
+                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
+                    'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
         'student_steps': 800,
@@ -77,6 +79,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, least in (('steps', 0), ('width', 1), ('batch', 1), ('learning_rate', 0)):
         if not least <= config.teacher.flow[name] < math.inf:
             raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}')
+    for name, value in config.teacher.privacy.items():
+        if not 0 <= value < math.inf or (name != 'epsilon' and not value):
+            raise UserError(f'teacher.privacy.{name} is {value}: give a finite number above 0 (epsilon: or 0, for no such promise)')
     produce.check(excite_settings(config))
 
 
@@ -98,6 +103,11 @@ def flow_options(config) -> FlowOptions:
 def identity_options(config) -> IdentityOptions:
     """Which networks learn to name people."""
     return IdentityOptions(**config.teacher.identity.to_dict())
+
+
+def privacy_options(config) -> PrivacyOptions:
+    """What is promised by differential privacy."""
+    return PrivacyOptions(**config.teacher.privacy.to_dict())
 
 
 def excite_settings(config) -> Settings:

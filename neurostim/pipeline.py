@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 import neurostim.teacher as teachers
-from neurostim import data, release, report
-from neurostim.config import excite_settings, flow_options, identity_options, study_options, training_options
+from neurostim import data, private, release, report
+from neurostim.config import excite_settings, flow_options, identity_options, privacy_options, study_options, training_options
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, linkage, membership, neighbours, utility
 from neurostim.excitation import produce, sharding, store
@@ -23,6 +23,7 @@ from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 PHASES = ('train', 'excite', 'evaluate')
+LEDGER = 'privacy.json'  # beside a teacher with differential privacy
 
 
 def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
@@ -79,7 +80,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
                     'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
-                    'identity': config.teacher.identity.to_dict(), 'seed': config.seed})
+                    'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
@@ -87,13 +88,21 @@ def train(config, workdir: pathlib.Path, say) -> None:
         return
     study = load_study(config)
     started = time.perf_counter()
-    teacher = teachers.train_teacher(
-        study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-        lambda line: say(f'train: {line}'))
+    beside = {'config.json': wanted, 'study.json': describe(study)}
+    if config.teacher.privacy.epsilon:
+        options = privacy_options(config)
+        with Progress(options.steps, 'steps', 'train') as progress:
+            teacher, ledger = private.train_teacher(
+                study, tuple(config.teacher.models), options, config.seed, lambda line: say(f'train: {line}'), progress.update)
+        beside[LEDGER] = ledger._asdict()
+    else:
+        teacher = teachers.train_teacher(
+            study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
+            lambda line: say(f'train: {line}'))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
-    teachers.save(teacher, folder, {'config.json': wanted, 'study.json': describe(study)})
+    teachers.save(teacher, folder, beside)
     with MetricsWriter(workdir / 'metrics.jsonl') as writer:
         for member, curves in teacher.curves.items():
             for row in zip(*curves.values(), strict=True):
@@ -147,6 +156,9 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
               Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer) as progress):
             attacks = attack(study, teacher, stimuli, control, config.seed, settings.weights.inhibit > 0, config.evaluate.shadows,
                              progress.update)
+        if (workdir / 'teacher' / LEDGER).exists():
+            say('evaluate: a second training with canaries audits differential privacy')
+            attacks['differential_privacy'] = promise(config, study, teacher, private.Ledger(**_read(workdir / 'teacher' / LEDGER)))
     results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows, attacks)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
@@ -238,6 +250,15 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, inhi
         'membership': membership.attack(study, scaled, shadows, seed=seed, progress=progress),
         'neighbours': neighbours.measure(study, scaled, made, seed),
         'differential_privacy': None}
+
+
+def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:
+    """The contract's `differential_privacy` entry."""
+    options = privacy_options(config)
+    return {'unit': 'record', 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
+            'components': [f'{part["name"]}: {part["epsilon"]:.2f}' for part in ledger.components],
+            'audited_epsilon_lower_bound': private.audit(study, teacher.names[0], options, ledger, config.seed),
+            'note': 'the unit is one window of a recording; neighbouring windows of one person are told apart less well, but together more'}
 
 
 def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:

@@ -28,6 +28,7 @@ class Study:
       classes, channels, subjects: names.
       sampling_rate_hz: of the time axis of `x`; None where there is none.
       notes: remarks on how the recordings were read, for the report.
+      own_scale: whether a window's samples depend on that window of the recording alone, in standard deviations of its own.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Study:
     subjects: tuple[str, ...]
     sampling_rate_hz: float | None = None
     notes: tuple[str, ...] = ()
+    own_scale: bool = False
 
     @property
     def kind(self) -> str:
@@ -64,6 +66,7 @@ class Study:
 
 def make_study(
     name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study',
+    own_scale=False,
 ) -> Study:
     """Checks arrays that come from a loader or a user and makes them a :class:`Study`.
 
@@ -75,6 +78,7 @@ def make_study(
       group: int or str [n]; None takes the subject.
       classes, channels: names; None numbers them.
       where: names the source in error messages.
+      own_scale: see :class:`Study`.
 
     Raises:
       UserError: wrong dimensions or lengths, non-finite samples, one subject only, one class only, a class without windows, in
@@ -103,6 +107,7 @@ def make_study(
     return Study(
         name, x, y.astype(np.int32), subject.astype(np.int32), group.astype(np.int32), test,
         classes, channels, tuple(map(str, subjects)), None if sampling_rate_hz is None else float(sampling_rate_hz), tuple(notes),
+        bool(own_scale),
     )
 
 

@@ -17,10 +17,11 @@ PEOPLE = ('a01', 'a02', 'a03', 'a04', 'b01', 'c01', 'c02', 'c03')
 WINDOW_SECONDS = 60
 BLOCK_MINUTES = 30
 LARGEST = 8.0  # after scaling; movements reach many times a breath
-NORMAL_SPO2, SPO2_UNIT = 95.0, 5.0  # percent; see `scale`
+NORMAL_SPO2, SPO2_UNIT = 95.0, 5.0  # percent; see `scale_record`
 
 
-def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'blocks') -> Study:
+def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'blocks',
+         scale: str = 'record') -> Study:
     """Windows [3951, 60, channels] of two classes; groups are blocks of 30 minutes of a record.
 
     Args:
@@ -28,6 +29,8 @@ def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'bl
       channels: any of 'Resp C', 'Resp A', 'Resp N', 'SpO2'.
       split: 'blocks' holds out every third block of each record; 'subject:a03' holds out one person, 'subject:a03,c01' several
         (c01 and c03 have no apnea and cannot be held out alone).
+      scale: 'record' takes a record's own median and range; 'window' each window's median and standard deviation, so that no window
+        depends on another (which differential privacy needs) and how deep a breath is among others is lost.
 
     Raises:
       UserError: missing or malformed files, an unknown channel, person or split.
@@ -38,14 +41,17 @@ def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'bl
         choose(channel, apnea_ecg.RESPIRATION_CHANNELS, 'channel in study.channels:')
     folder = find_data(path, apnea_ecg.SUBFOLDER, 'a01r.hea')
     held_out = _people_held_out(split)
-    records = load_records(ApneaRespiration, folder, tuple(channels))
+    choose(scale, SCALES, 'study.scale')
+    if scale == 'window' and 'SpO2' in channels:
+        raise UserError("study.scale 'window' suits respiration, not SpO2: leave it out of study.channels")
+    records = load_records(ApneaRespiration, folder, tuple(channels), scale)
     person = np.concatenate([[r['person']] * len(r['label']) for r in records])
     block = np.concatenate([r['minute'] // BLOCK_MINUTES for r in records])
     return make_study(
         'apnea_respiration', np.concatenate([r['windows'] for r in records]), np.concatenate([r['label'] for r in records]), person,
         group=[f'{p} block {b}' for p, b in zip(person, block, strict=True)],
         test=block % 3 == 2 if split == 'blocks' else np.isin(person, held_out),
-        classes=apnea_ecg.CLASSES, channels=channels, sampling_rate_hz=1, where=str(folder))
+        classes=apnea_ecg.CLASSES, channels=channels, sampling_rate_hz=1, where=str(folder), own_scale=scale == 'window')
 
 
 def _people_held_out(split: str) -> list[str]:
@@ -66,9 +72,9 @@ class ApneaRespiration(Records, skip_registration=True):
     LICENSE = apnea_ecg.LICENSE
     READERS = (apnea_ecg,)
 
-    def __init__(self, folder, channels: tuple[str, ...] = ('Resp N',), **builder_options):
-        """Reads `channels` from the database's `folder`; see :class:`neurostim.data.prepared.Records`."""
-        self.channels = channels
+    def __init__(self, folder, channels: tuple[str, ...] = ('Resp N',), scale: str = 'record', **builder_options):
+        """Reads `channels`, scaled by `SCALES[scale]`, from the database's `folder`; see :class:`neurostim.data.prepared.Records`."""
+        self.channels, self.scale = channels, SCALES[scale]
         super().__init__(folder, (WINDOW_SECONDS, len(channels)), **builder_options)
 
     def source_files(self):
@@ -77,7 +83,7 @@ class ApneaRespiration(Records, skip_registration=True):
     def examples(self):
         for person in PEOPLE:
             record = f'{person}r'
-            x = scale(apnea_ecg.read_respiration(self.folder, record, self.channels), self.channels)
+            x = self.scale(apnea_ecg.read_respiration(self.folder, record, self.channels), self.channels)
             label = apnea_ecg.read_labels(self.folder, record)
             minutes = min(len(label), len(x) // WINDOW_SECONDS)  # some records end within a labelled minute
             if minutes < len(label) - 2:
@@ -88,7 +94,7 @@ class ApneaRespiration(Records, skip_registration=True):
             }
 
 
-def scale(x: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
+def scale_record(x: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     """Scales one record's [seconds, channels] without labels.
 
     Belts and masks sit differently every night, so respiration loses its record's median and is divided by half of its 5th to 95th
@@ -99,3 +105,16 @@ def scale(x: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     middle = np.where(is_spo2, NORMAL_SPO2, middle)
     unit = np.where(is_spo2, SPO2_UNIT, np.maximum((high - low) / 2, 1e-6))
     return np.clip((x - middle) / unit, -LARGEST, LARGEST).astype(np.float32)
+
+
+def scale_window(x: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
+    """Scales one record's [seconds, channels], each window by itself: its median becomes 0, its standard deviation 1."""
+    del channels
+    whole = len(x) // WINDOW_SECONDS * WINDOW_SECONDS
+    windows = x[:whole].reshape(-1, WINDOW_SECONDS, x.shape[1])
+    unit = np.maximum(windows.std(1, keepdims=True), 1e-6)
+    scaled = np.clip((windows - np.median(windows, 1, keepdims=True)) / unit, -LARGEST, LARGEST)
+    return scaled.reshape(whole, -1).astype(np.float32)
+
+
+SCALES = {'record': scale_record, 'window': scale_window}

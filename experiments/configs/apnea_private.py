@@ -1,0 +1,23 @@
+r"""Apnea-ECG respiration with differential privacy for one window: epsilon 8 at delta 1e-5 for all stimuli together.
+
+    python -m experiments.run --config=experiments/configs/apnea_private.py --config.study.path=FOLDER --workdir=runs/apnea_private
+
+`--config.teacher.privacy.epsilon=3` promises more. Each window is scaled by itself, so that none depends on another.
+"""
+
+from neurostim.config import default_config
+
+
+def get_config():
+    """The nasal channel, one convolutional teacher."""
+    config = default_config()
+    config.study.name = 'apnea_respiration'
+    config.study.channels = ('Resp N',)
+    config.study.split = 'blocks'
+    config.study.scale = 'window'
+    config.teacher.models = ('cnn',)
+    config.teacher.flow.steps = 0
+    config.teacher.privacy.epsilon = 8.0
+    config.excite.method = 'mixture'
+    config.excite.steps = 10
+    return config

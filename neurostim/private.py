@@ -1,0 +1,275 @@
+"""Differential privacy: a teacher and statistics that hardly depend on any one window, so that stimuli hardly do.
+
+Everything that stimuli are made from is either constant or released by a Gaussian mechanism and counted: the teacher's weights by DP-SGD
+(Abadi et al. 2016) with several views of each window (De et al. 2022, arXiv 2204.13650), and spectra and sizes of the classes. Stimuli are
+then post-processing. Neighbours are training sets with one window more or less; how many windows there are is taken to be known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from neurostim import models, training
+from neurostim.errors import UserError
+from neurostim.evaluation.shadows import logit_of_label
+from neurostim.scaling import Scaling
+from neurostim.study import Study
+from neurostim.teacher import Teacher
+
+LARGEST = 10.0  # of a sample: windows are given in standard deviations of their own
+FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
+CANARIES = 200  # windows with a wrong label, of an audit
+PAD = 128  # a Poisson batch is filled up to a multiple: few programs are compiled
+AUDIT_CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyOptions:
+    """What is promised, and how the teacher is trained for it.
+
+    Attributes:
+      epsilon: of the whole release, for one window; 0 promises nothing and trains as usual.
+      delta: the probability with which the promise may fail, about.
+      steps, batch: of DP-SGD; `batch` is what is drawn on average: every window takes part in a step with the same probability.
+      clip: most that a window's gradient counts, its norm.
+      views: copies of a window, shifted in time, whose mean gradient is clipped.
+      learning_rate: Adam's.
+      average: decay of the running average of weights.
+      statistics_noise: standard deviation of the noise on spectra and class sizes over what one window changes.
+    """
+
+    epsilon: float = 0.0
+    delta: float = 1e-5
+    steps: int = 400
+    batch: int = 512
+    clip: float = 1.0
+    views: int = 4
+    learning_rate: float = 2e-3
+    average: float = 0.99
+    statistics_noise: float = 20.0
+
+
+class Ledger(NamedTuple):
+    """What was spent.
+
+    Attributes:
+      noise_multiplier: of DP-SGD: the noise's standard deviation over `clip`.
+      epsilon: of everything together.
+      components: [{'name', 'epsilon'}], each mechanism by itself; 'epsilon' 0 for what is constant. They add up to more than the whole.
+    """
+
+    noise_multiplier: float
+    epsilon: float
+    components: list[dict]
+
+
+def _accountant():
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld import PLDAccountant
+    return PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+
+
+def training_event(noise_multiplier: float, probability: float, steps: int):
+    """DP-SGD as the accountant sees it: Poisson samples, Gaussian noise, so many times."""
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    return SelfComposedDpEvent(PoissonSampledDpEvent(probability, GaussianDpEvent(noise_multiplier)), steps)
+
+
+def epsilon_of(*events, delta: float) -> float:
+    """Epsilon of several mechanisms in turn, by privacy loss distributions."""
+    accountant = _accountant()
+    for event in events:
+        accountant.compose(event)
+    return float(accountant.get_epsilon(delta))
+
+
+def calibrate(n: int, options: PrivacyOptions) -> Ledger:
+    """Finds the noise with which training on `n` windows, together with the statistics, spends `options.epsilon`.
+
+    Raises:
+      UserError: the statistics alone spend it.
+    """
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent, calibrate_dp_mechanism
+    statistics = GaussianDpEvent(options.statistics_noise)
+    of_statistics = epsilon_of(statistics, delta=options.delta)
+    if of_statistics >= options.epsilon:
+        raise UserError(f'teacher.privacy.epsilon is {options.epsilon}, but spectra and class sizes alone take {of_statistics:.2f}: '
+                        'raise teacher.privacy.statistics_noise')
+    probability = min(1.0, options.batch / n)
+    noise = calibrate_dp_mechanism(
+        _accountant, lambda z: ComposedDpEvent([training_event(z, probability, options.steps), statistics]), options.epsilon, options.delta)
+    event = training_event(noise, probability, options.steps)
+    components = [
+        {'name': "teacher's weights", 'epsilon': epsilon_of(event, delta=options.delta)},
+        {'name': 'spectra and sizes of classes', 'epsilon': of_statistics},
+        {'name': 'scaling, bounds, architecture (constant)', 'epsilon': 0.0}]
+    return Ledger(float(noise), epsilon_of(event, statistics, delta=options.delta), components)
+
+
+def make_gradient(model: models.Model, options: PrivacyOptions):
+    """Builds ``gradient(params, x, target, weight, shifts) -> sum of clipped gradients / options.batch``, a window at a time.
+
+    x [n, *shape]; target [n, classes]; weight [n], 0 for padding, which adds nothing; shifts int [n, views].
+    """
+    from jax_privacy import clipped_grad
+
+    def loss(params, x, target, weight, shifts):
+        views = jax.vmap(lambda shift: jnp.roll(x, shift, 0))(shifts) if x.ndim > 1 else x[None]
+        return weight * training.cross_entropy(model.apply(params, views)[0], target).mean()
+
+    return clipped_grad(loss, l2_clip_norm=options.clip, batch_argnums=(1, 2, 3, 4), keep_batch_dim=False, normalize_by=options.batch)
+
+
+def poisson_batches(n: int, options: PrivacyOptions, seed: int):
+    """Index arrays, one a step: every window is in each with the same probability, independently (jax_privacy.batch_selection)."""
+    from jax_privacy.batch_selection import CyclicPoissonSampling
+    return CyclicPoissonSampling(min(1.0, options.batch / n), options.steps).batch_iterator(n, seed)
+
+
+def train(model: models.Model, x: np.ndarray, targets: np.ndarray, options: PrivacyOptions, noise_multiplier: float, seed: int = 0,
+          progress: Callable[[int], None] = lambda done: None):
+    """DP-SGD; returns the running average of the weights. Nothing else of the training may be looked at: no loss, no early stop.
+
+    Args:
+      x: float32 [n, *shape], scaled.
+      targets: [n, classes], distributions.
+      progress: called with how many steps are done.
+    """
+    from jax_privacy.noise_addition import gaussian_privatizer
+    init_key, noise_key, shift_key = jax.random.split(jax.random.key(seed), 3)
+    gradient = make_gradient(model, options)
+    privatizer = gaussian_privatizer(stddev=noise_multiplier * options.clip / options.batch, prng_key=noise_key)
+    optimiser = optax.adam(optax.cosine_decay_schedule(options.learning_rate, options.steps, 0.1))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, number, x, target, weight):
+        params, average, noise_state, optimiser_state = state
+        shifts = jax.random.randint(jax.random.fold_in(shift_key, number), (len(x), options.views), 0, x.shape[1])
+        noisy, noise_state = privatizer.update(gradient(params, x, target, weight, shifts), noise_state)
+        updates, optimiser_state = optimiser.update(noisy, optimiser_state, params)
+        params = optax.apply_updates(params, updates)
+        stays = jnp.minimum(options.average, (1 + number) / (10 + number))
+        return params, jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, average, params), noise_state, optimiser_state
+
+    params = model.init(init_key)
+    state = params, jax.tree.map(jnp.copy, params), privatizer.init(params), optimiser.init(params)
+    for number, rows in enumerate(poisson_batches(len(x), options, seed)):
+        padding = (0, -len(rows) % PAD if len(rows) else PAD)
+        batch = np.pad(rows.astype(np.int64), padding)
+        state = step(state, number, x[batch], targets[batch], np.pad(np.ones(len(rows), np.float32), padding))
+        progress(number + 1)
+    return jax.tree.map(np.asarray, state[1])
+
+
+def class_sums(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
+    """[classes, bins * channels + 1]: sums over windows of their spectra's shares, each channel's adding up to one, and of 1.
+
+    A window changes one row, by a vector whose norm is at most 1 a channel, and by 1.
+    """
+    power = np.abs(np.fft.rfft(x, axis=1)[:, 1:]) ** 2
+    share = power / np.maximum(power.sum(1, keepdims=True), 1e-12)
+    rows = np.concatenate([share.reshape(len(x), -1), np.ones((len(x), 1))], 1)
+    return np.stack([rows[y == c].sum(0) for c in range(n_classes)])
+
+
+def sensitivity(channels: int) -> float:
+    """How much one window more or less can change :func:`class_sums`, as a Euclidean norm."""
+    return float(np.sqrt(channels + 1))
+
+
+def class_statistics(
+        x: np.ndarray, y: np.ndarray, n_classes: int, noise_multiplier: float, seed: int) -> dict[str, np.ndarray]:
+    """The population that stimuli are drawn from: each class a stationary Gaussian process of mean 0 with a noisy spectrum; class sizes are
+    noisy too. By one Gaussian mechanism.
+
+    Args:
+      x: float32 [n, time, channels], scaled.
+      y: int [n].
+    """
+    n, time, channels = x.shape
+    sums = class_sums(x, y, n_classes)
+    noise = np.random.default_rng([seed, 77]).normal(size=sums.shape)
+    noisy = sums + noise_multiplier * sensitivity(channels) * noise
+    sizes = np.maximum(noisy[:, -1], FLOOR * n / n_classes)
+    spectrum = np.maximum(noisy[:, :-1].reshape(n_classes, -1, channels), 0)
+    spectrum /= np.maximum(spectrum.sum(1, keepdims=True), 1e-12)
+    d = time * channels
+    waves = np.arange(time)[:, None] * np.arange(1, spectrum.shape[1] + 1) * (2 * np.pi / time)
+    basis = np.concatenate([np.cos(waves), np.sin(waves)], 1)  # [time, 2 bins]; every cosine with its sine has variance 1
+    factors = np.zeros((n_classes, d, d))
+    for c in range(n_classes):
+        for channel in range(channels):
+            scaled = basis * np.sqrt(np.tile(spectrum[c, :, channel], 2))
+            covariance = scaled @ scaled.T + 1e-6 * np.eye(time)
+            place = np.arange(time) * channels + channel
+            factors[c][np.ix_(place, place)] = np.linalg.cholesky(covariance)
+    population = {
+        'mixture/weight': np.ones(n_classes), 'mixture/owner': np.arange(n_classes), 'mixture/centre': np.zeros((n_classes, d)),
+        'mixture/factor': factors, 'mixture/mean': np.zeros(d), 'mixture/basis': np.eye(d), 'mixture/rest': np.zeros(d),
+        'class_share': sizes / sizes.sum(), 'bounds': np.array([-LARGEST, LARGEST])}
+    return {name: np.asarray(value, np.float32) for name, value in population.items()}
+
+
+def _check(study: Study, names: tuple[str, ...]) -> None:
+    """Refuses studies for which the promise would not hold or was not worked out."""
+    if study.kind != 'windows':
+        raise UserError(f'teacher.privacy.epsilon: only for time series, this study has windows of shape {study.shape}: leave it 0')
+    if len(names) != 1:
+        raise UserError(f'teacher.privacy.epsilon: one teacher only, since each costs its share; teacher.models names {len(names)}')
+    if not study.own_scale:
+        raise UserError("teacher.privacy.epsilon: each window must be scaled by itself, or one window would change others: load the study "
+                        "with --config.study.scale=window, where it has it")
+
+
+def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions, seed: int = 0,
+                  report: Callable[[str], None] = lambda text: None, progress: Callable[[int], None] = lambda done: None
+                  ) -> tuple[Teacher, Ledger]:
+    """A teacher whose release, and with it that of any number of stimuli, is (epsilon, delta)-differentially private for one window.
+
+    Raises:
+      UserError: a study or teacher for which that does not hold.
+    """
+    _check(study, names)
+    train_part = study.part(test=False)
+    scaling = Scaling(np.tile([0.0, 1.0], (study.shape[-1], 1)), np.tile([0.0, 1.0], (study.shape[-1], 1)))
+    x = np.clip(train_part.x, -LARGEST, LARGEST)
+    ledger = calibrate(len(x), options)
+    report(f'differential privacy: epsilon {ledger.epsilon:.2f} at delta {options.delta:g}, noise multiplier {ledger.noise_multiplier:.2f}')
+    classes = len(study.classes)
+    member = models.create(names[0], study.shape, classes)
+    params = train(member, x, np.eye(classes, dtype=np.float32)[train_part.y], options, ledger.noise_multiplier, seed, progress)
+    population = class_statistics(x, train_part.y, classes, options.statistics_noise, seed)
+    teacher = Teacher(names, models.committee((member,)), (params,), scaling, population, study.classes, study.channels, study.kind, {})
+    return teacher, ledger
+
+
+def audit(study: Study, name: str, options: PrivacyOptions, ledger: Ledger, seed: int = 0) -> float:
+    """A lower bound of epsilon by one training run (Steinke et al. 2023, arXiv 2305.08846), with 95 % confidence.
+
+    Windows of the test part get a wrong label, and each takes part in a training of the same kind, or not, by the toss of a coin; how much
+    the trained network believes in the wrong label says which. An audit above epsilon would disprove the promise.
+    """
+    from jax_privacy.auditing import CanaryScoreAuditor
+    rng = np.random.default_rng([seed, 99])
+    test = np.flatnonzero(study.test)
+    planted = rng.permutation(test)[:min(CANARIES, len(test))]
+    classes = len(study.classes)
+    wrong = (study.y[planted] + rng.integers(1, classes, len(planted))) % classes
+    inside = rng.random(len(planted)) < 0.5
+    rows = np.concatenate([np.flatnonzero(~study.test), planted[inside]])
+    y = np.concatenate([study.y[~study.test], wrong[inside]])
+    x = np.clip(study.x, -LARGEST, LARGEST)
+    model = models.create(name, study.shape, classes)
+    params = train(model, x[rows], np.eye(classes, dtype=np.float32)[y], options, ledger.noise_multiplier, seed + 1)
+    score = np.asarray(logit_of_label(model.apply(params, jnp.asarray(x[planted]))[0], jnp.asarray(wrong)))
+    if inside.all() or not inside.any():
+        return 0.0
+    return float(CanaryScoreAuditor(score[inside], score[~inside]).epsilon_one_run(1 - AUDIT_CONFIDENCE, options.delta))

@@ -1,0 +1,198 @@
+"""Differential privacy: what is counted is what is done."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from neurostim import models, private
+from neurostim.errors import UserError
+from neurostim.excitation import produce
+from neurostim.private import PrivacyOptions
+from neurostim.study import make_study
+from neurostim.training import cross_entropy
+
+QUICK_COMPILE = True
+OPTIONS = PrivacyOptions(epsilon=8.0, steps=30, batch=40, views=2)
+RNG = np.random.default_rng(0)
+X, TARGETS = RNG.normal(size=(12, 16, 1)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(12) % 2]
+
+
+def own_scale_study(n=240, seed=0):
+    """Slow and fast waves, each window in standard deviations of its own."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    phase = rng.uniform(0, 2 * np.pi, (n, 1))
+    x = np.sin(2 * np.pi * np.where(y, 2, 4)[:, None] * np.arange(16) / 16 + phase) + 0.3 * rng.normal(size=(n, 16))
+    x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    return make_study('waves', x[..., None], y, np.arange(n) * 6 // n, test=np.arange(n) // 2 % 4 == 3, own_scale=True)
+
+
+@pytest.fixture(scope='module')
+def network():
+    model = models.create('mlp', (16, 1), 2, width=8)
+    return model, model.init(jax.random.key(0))
+
+
+def test_each_window_counts_no_more_than_the_clip(network):
+    """Against a plain loop over windows, one gradient each."""
+    model, params = network
+    options = dataclasses.replace(OPTIONS, clip=0.5)
+    shifts = RNG.integers(0, 16, (12, 2))
+    weight = np.r_[np.ones(10), np.zeros(2)].astype(np.float32)
+    found = private.make_gradient(model, options)(params, X, TARGETS, weight, shifts)
+
+    @jax.jit
+    def one(x, target, shift):
+        loss = lambda p: jnp.stack([cross_entropy(model.apply(p, jnp.roll(x, s, 0))[0], target) for s in shift]).mean()  # noqa: E731
+        return jax.grad(loss)(params)
+
+    total = None
+    for i in range(10):
+        gradient = one(X[i], TARGETS[i], shifts[i])
+        norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)))
+        clipped = jax.tree.map(lambda leaf, norm=norm: leaf * min(1, 0.5 / norm), gradient)
+        total = clipped if total is None else jax.tree.map(np.add, total, clipped)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(total), strict=True):
+        np.testing.assert_allclose(ours, np.asarray(theirs) / options.batch, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_and_huge_windows_do_not_break_the_bound(network):
+    model, params = network
+    huge = np.where(np.arange(12)[:, None, None] == 3, 1e30, X).astype(np.float32)
+    gradient = private.make_gradient(model, OPTIONS)
+    alone = gradient(params, huge, TARGETS, (np.arange(12) == 3).astype(np.float32), np.zeros((12, 2), int))
+    norm = np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(alone)))
+    assert norm <= OPTIONS.clip / OPTIONS.batch * 1.001
+    nothing = gradient(params, X, TARGETS, np.zeros(12, np.float32), np.zeros((12, 2), int))
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(nothing))
+
+
+def test_batches_are_poisson_samples():
+    """Every window is drawn with the same probability, independently: sizes are binomial, and pairs are as frequent as chance has it."""
+    n, options = 100, dataclasses.replace(OPTIONS, steps=4000, batch=30)
+    drawn = np.zeros((options.steps, n), bool)
+    for i, rows in enumerate(private.poisson_batches(n, options, seed=1)):
+        assert len(set(rows.tolist())) == len(rows)
+        drawn[i, rows] = True
+    assert i == options.steps - 1
+    sizes = drawn.sum(1)
+    assert abs(sizes.mean() - 30) < 0.4 and abs(sizes.var() / (n * 0.3 * 0.7) - 1) < 0.1
+    assert stats.kstest(drawn.mean(0), stats.norm(0.3, np.sqrt(0.21 / options.steps)).cdf).pvalue > 1e-3
+    pairs = drawn.T.astype(float) @ drawn / options.steps
+    assert abs(pairs[np.triu_indices(n, 1)].mean() - 0.09) < 0.002
+
+
+def test_training_sees_just_these_batches(monkeypatch, network):
+    """The loop feeds on the Poisson samples, pads them with what does not count, and adds the noise that is counted."""
+    model, _ = network
+    seen, noise = [], []
+    import jax_privacy
+    from jax_privacy import noise_addition
+
+    batches = [np.array([1, 3, 4]), np.array([], int), np.arange(12)]
+    monkeypatch.setattr(private, 'poisson_batches', lambda n, options, seed: iter(batches))
+    real_clip, real_noise = jax_privacy.clipped_grad, noise_addition.gaussian_privatizer
+
+    def clip_spy(loss, **options):
+        function = real_clip(loss, **options)
+
+        def spy(params, x, target, weight, shifts):
+            jax.debug.callback(lambda x, w: seen.append(np.asarray(x)[np.asarray(w) > 0]), x, weight)
+            return function(params, x, target, weight, shifts)
+        assert options['l2_clip_norm'] == OPTIONS.clip and options['normalize_by'] == OPTIONS.batch
+        return spy
+
+    monkeypatch.setattr(jax_privacy, 'clipped_grad', clip_spy)
+    monkeypatch.setattr(noise_addition, 'gaussian_privatizer', lambda **given: noise.append(given['stddev']) or real_noise(**given))
+    private.train(model, X, TARGETS, OPTIONS, 3.0)
+    jax.effects_barrier()
+    assert noise == [3.0 * OPTIONS.clip / OPTIONS.batch]
+    for rows, x in zip(batches, seen, strict=True):
+        np.testing.assert_array_equal(x, X[rows])
+
+
+def test_epsilon_is_that_of_the_literature():
+    """One Gaussian mechanism against the exact formula (Balle & Wang 2018, theorem 8)."""
+    from dp_accounting import GaussianDpEvent
+
+    def delta(epsilon, sigma):
+        return stats.norm.cdf(0.5 / sigma - epsilon * sigma) - np.exp(epsilon) * stats.norm.cdf(-0.5 / sigma - epsilon * sigma)
+
+    for sigma in (1.0, 5.0):
+        exact = optimize.brentq(lambda epsilon, sigma=sigma: delta(epsilon, sigma) - 1e-5, 0, 50)
+        assert private.epsilon_of(GaussianDpEvent(sigma), delta=1e-5) == pytest.approx(exact, rel=1e-2)
+    events = [private.training_event(z, 0.1, 20) for z in (1.0, 2.0)]
+    assert private.epsilon_of(events[0], delta=1e-5) > private.epsilon_of(events[1], delta=1e-5)
+
+
+def test_what_is_asked_for_is_spent():
+    ledger = private.calibrate(200, OPTIONS)
+    assert 7.9 < ledger.epsilon <= 8.0001
+    parts = [part['epsilon'] for part in ledger.components]
+    assert max(parts) < ledger.epsilon < sum(parts)
+    assert private.calibrate(200, dataclasses.replace(OPTIONS, epsilon=2.0)).noise_multiplier > ledger.noise_multiplier
+    with pytest.raises(UserError, match='statistics_noise'):
+        private.calibrate(200, dataclasses.replace(OPTIONS, epsilon=0.1, statistics_noise=1.0))
+
+
+def test_one_window_changes_the_sums_by_no_more_than_is_counted():
+    x = RNG.normal(size=(30, 16, 3)) * np.exp(RNG.normal(size=(30, 1, 1)))
+    y = np.arange(30) % 2
+    x[4] = 0
+    x[5] = np.sin(2 * np.pi * 3 * np.arange(16) / 16)[:, None]  # all of its power at one frequency: the worst case
+    whole = private.class_sums(x, y, 2)
+    changes = [np.linalg.norm(whole - private.class_sums(np.delete(x, i, 0), np.delete(y, i), 2)) for i in range(30)]
+    assert max(changes) <= private.sensitivity(3) + 1e-9
+    assert changes[5] == pytest.approx(private.sensitivity(3))
+
+
+def test_draws_have_the_classes_spectra():
+    study = own_scale_study()
+    population = private.class_statistics(study.x, study.y, 2, 0.0, 0)
+    for c, frequency in ((0, 4), (1, 2)):
+        covariance = population['mixture/factor'][c] @ population['mixture/factor'][c].T
+        assert np.diag(covariance) == pytest.approx(1, abs=0.01)
+        power = np.abs(np.fft.rfft(covariance[0]))
+        assert power[1:].argmax() + 1 == frequency
+    np.testing.assert_allclose(population['class_share'], 0.5, atol=1e-6)
+    noisy = private.class_statistics(study.x, study.y, 2, 1e6, 0)
+    assert all(np.isfinite(value).all() for value in noisy.values()) and (noisy['class_share'] > 0).all()
+
+
+@pytest.fixture(scope='module')
+def trained():
+    study = own_scale_study()
+    return study, *private.train_teacher(study, ('mlp',), dataclasses.replace(OPTIONS, steps=150, batch=90, learning_rate=1e-2))
+
+
+def test_a_private_teacher_learns_and_can_be_excited(trained):
+    study, teacher, ledger = trained
+    test = study.part(test=True)
+    assert (teacher.probabilities(test.x).argmax(1) == test.y).mean() > 0.8 and ledger.epsilon <= 8.0001
+    stimuli = produce.generate(teacher, produce.Settings(count=64, steps=3))
+    assert np.isfinite(stimuli.x).all() and set(stimuli.label) == {0, 1}
+    np.testing.assert_array_equal(teacher.scaling.forward(test.x), test.x)  # constants, not statistics
+
+
+def test_an_audit_finds_what_is_there(trained):
+    """Without noise canaries are learnt by heart and betrayed; with it the bound is not broken."""
+    _, _, ledger = trained
+    study = own_scale_study(160)
+    rng = np.random.default_rng(5)
+    study = dataclasses.replace(study, x=rng.normal(size=study.x.shape).astype(np.float32))  # nothing to learn but by heart
+    options = dataclasses.replace(OPTIONS, steps=600, batch=200, learning_rate=1e-2, views=1)
+    loud = private.audit(study, 'mlp', options, ledger._replace(noise_multiplier=1e-3))
+    quiet = private.audit(study, 'mlp', dataclasses.replace(options, steps=20), ledger._replace(noise_multiplier=50.0))
+    assert loud > 0.3 and quiet <= ledger.epsilon and quiet < loud
+
+
+@pytest.mark.parametrize('change, names, complaint', [
+    ({'own_scale': False}, ('mlp',), 'study.scale=window'), ({}, ('mlp', 'cnn'), 'one teacher'),
+    ({'x': np.zeros((240, 5))}, ('mlp',), 'time')])
+def test_where_the_promise_would_not_hold_it_is_not_given(change, names, complaint):
+    with pytest.raises(UserError, match=complaint):
+        private.train_teacher(dataclasses.replace(own_scale_study(), **change), names, OPTIONS)
