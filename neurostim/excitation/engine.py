@@ -55,7 +55,7 @@ class Excited(NamedTuple):
       probabilities: float32 [n, classes], the teacher's whole softmax on `x`.
       accepted: bool [n]; always True where acceptance is off.
       steps: int32 [n], gradient steps taken, over all attempts.
-      attempts: int32 [n], draws made.
+      attempts: int32 [n], draws given up and the last; candidates are none of them.
     """
 
     x: jax.Array
@@ -139,7 +139,7 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
         x = jax.vmap(parameterisation.decode, (None, 0, 0))(population, now.variables, now.context)
         probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])
         ones = jnp.ones(count, jnp.int32)
-        return Excited(x, probabilities, ones > 0, options.steps * ones, options.candidates * ones)
+        return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
 
     if not options.accept:
         return excite_fixed
