@@ -155,7 +155,7 @@ def step_flops(teacher: Teacher, settings: produce.Settings, stimuli: int = 4) -
     def flops(steps):
         options = engine.Options(steps, settings.learning_rate, weights=settings.weights)
         excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli)
-        return jax.jit(excite).lower(jax.random.key(0), 0, teacher.params, teacher.population).cost_analysis()['flops']
+        return jax.jit(excite).lower(jax.random.key(0), 0, teacher.networks, teacher.population).cost_analysis()['flops']
 
     with mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)):
         return (flops(1) - flops(0)) / stimuli
@@ -181,7 +181,7 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
     call = produce.make_call(teacher, settings, devices)
     key = jax.random.key(seed)
     started = time.perf_counter()
-    program = call.compile(key, teacher.params, teacher.population)
+    program = call.compile(key, teacher.networks, teacher.population)
     compile_seconds = time.perf_counter() - started
 
     def run(calls):

@@ -183,10 +183,10 @@ def test_compiling_makes_nothing_and_changes_nothing(teacher, fresh_call):
     settings = produce.resolve(SETTINGS, teacher)
     plain, ahead = fresh_call(teacher, settings), fresh_call(teacher, settings)
     key = jax.random.key(5)
-    ahead.compile(key, teacher.params, teacher.population)
+    ahead.compile(key, teacher.networks, teacher.population)
     for first in (0, 32):
-        for ours, theirs in zip(ahead(key, first, teacher.params, teacher.population),
-                                plain(key, first, teacher.params, teacher.population), strict=True):
+        for ours, theirs in zip(ahead(key, first, teacher.networks, teacher.population),
+                                plain(key, first, teacher.networks, teacher.population), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -194,12 +194,12 @@ def test_the_call_takes_the_teacher_that_it_is_given(teacher):
     """Not the one before, even where the same settings and shapes let them share a compiled call."""
     call = produce.make_call(teacher, produce.resolve(SETTINGS, teacher))
     key = jax.random.key(0)
-    other = jax.tree.map(lambda leaf: -leaf, teacher.params)
+    other = jax.tree.map(lambda leaf: -leaf, teacher.networks)
     shifted = {**teacher.population, 'mixture/mean': teacher.population['mixture/mean'] + 1}
-    first = call(key, 0, teacher.params, teacher.population)
+    first = call(key, 0, teacher.networks, teacher.population)
     assert np.abs(call(key, 0, other, teacher.population).probabilities - first.probabilities).max() > 0.1
-    np.testing.assert_allclose((call(key, 0, teacher.params, shifted).x - first.x).mean(), 1, atol=0.2)
-    np.testing.assert_array_equal(call(key, 0, teacher.params, teacher.population).x, first.x)
+    np.testing.assert_allclose((call(key, 0, teacher.networks, shifted).x - first.x).mean(), 1, atol=0.2)
+    np.testing.assert_array_equal(call(key, 0, teacher.networks, teacher.population).x, first.x)
 
 
 # ---------------------------------------------------------------------------------------------------- devices

@@ -22,6 +22,8 @@ from neurostim.excitation.objective import Weights, make_inhibition, make_object
 from neurostim.excitation.parameterisation import Parameterisation
 from neurostim.identity import make_apply
 
+AMORTISED = 'amortised'  # the method that is no parameterisation of one stimulus: a generator for a batch
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -255,13 +257,16 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
 
 def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int):
     """The excite function of a method for a teacher, whose `networks` it takes; see :func:`make_excite`."""
-    parameterisation = parameterisations.make(method, teacher.shape, population)
     inhibition = None
     if options.weights.inhibit:
-        apply = make_apply(teacher.identity.networks(teacher.shape))
+        apply_identity = make_apply(teacher.identity.networks(teacher.shape))
         named = options.weights.inhibit_people.split(',')
         people = np.array([person in named for person in teacher.identity.people])
         inhibition = make_inhibition(
-            options.weights.inhibit_form, people, lambda networks, x: (apply(networks[1][0], x), networks[1][1]))
-    return make_excite(
-        parameterisation, target_sampler, lambda networks, x: teacher.model.apply(networks[0], x), options, count, lanes, inhibition)
+            options.weights.inhibit_form, people, lambda networks, x: (apply_identity(networks[1][0], x), networks[1][1]))
+    apply_teacher = lambda networks, x: teacher.model.apply(networks[0], x)  # noqa: E731
+    if method == AMORTISED:
+        from neurostim.excitation import amortised  # which builds on this file
+        return amortised.make_excite(teacher.shape, target_sampler, apply_teacher, options, count, inhibition)
+    parameterisation = parameterisations.make(method, teacher.shape, population)
+    return make_excite(parameterisation, target_sampler, apply_teacher, options, count, lanes, inhibition)

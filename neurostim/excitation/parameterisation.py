@@ -69,7 +69,8 @@ def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisatio
     return NAMES[name](shape)
 
 
-def _clip(population, x):
+def clip(population, x):
+    """Within the population's bounds."""
     return jnp.clip(x, population['bounds'][0], population['bounds'][1])
 
 
@@ -88,7 +89,7 @@ def direct(shape) -> Parameterisation:
         x = jax.random.normal(key, shape)
         return x, Context(x)
 
-    return Parameterisation(start, lambda population, x, context: _clip(population, x), _half_square)
+    return Parameterisation(start, lambda population, x, context: clip(population, x), _half_square)
 
 
 def gaussian(shape) -> Parameterisation:
@@ -102,7 +103,7 @@ def gaussian(shape) -> Parameterisation:
 
     def decode(population, scores, context):
         flat = population['gaussian/mean'] + population['gaussian/basis'] @ scores + context.fixed
-        return _clip(population, flat.reshape(shape))
+        return clip(population, flat.reshape(shape))
 
     return Parameterisation(start, decode, _half_square)
 
@@ -133,7 +134,7 @@ def mixture(shape) -> Parameterisation:
         return scores, Context(scores, placing)
 
     def decode(population, scores, context):
-        return _clip(population, _place(population, 'mixture', scores, context.fixed).reshape(shape))
+        return clip(population, _place(population, 'mixture', scores, context.fixed).reshape(shape))
 
     return Parameterisation(start, decode, _half_square)
 
@@ -165,7 +166,7 @@ def spectral(shape) -> Parameterisation:
         del context
         amplitude = jnp.exp(population['spectral/log_mean'] + population['spectral/log_spread'] * variables['log'])
         offset = population['spectral/offset'] + population['spectral/offset_factor'] @ variables['offset']
-        return _clip(population, offset + _waves(amplitude, variables['phase'], shape[0]))
+        return clip(population, offset + _waves(amplitude, variables['phase'], shape[0]))
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
@@ -197,7 +198,7 @@ def modulated(shape) -> Parameterisation:
         basis = jnp.asarray(cosine_basis(time, terms), jnp.float32)
         envelope = jnp.exp(basis.T @ coefficients.reshape(terms, channels))
         phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        return _clip(population, offset + envelope * _waves(jnp.exp(logs.reshape(bins)), phase, time))
+        return clip(population, offset + envelope * _waves(jnp.exp(logs.reshape(bins)), phase, time))
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
@@ -213,7 +214,7 @@ def flow(shape) -> Parameterisation:
         return scores, Context(scores, flows.draw(population, shape, key, target.label))
 
     def decode(population, scores, context):
-        return _clip(population, context.fixed + (population['gaussian/basis'] @ scores).reshape(shape))
+        return clip(population, context.fixed + (population['gaussian/basis'] @ scores).reshape(shape))
 
     return Parameterisation(start, decode, _half_square)
 

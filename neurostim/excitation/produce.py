@@ -73,8 +73,9 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
-DEFAULT_STEPS = {'direct': 100, 'flow': 3, 'generator': 50}
-DEFAULT_RATE = {'flow': 0.03, 'generator': 1e-3}
+DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
+LANES = {'amortised': 4096, 'generator': 8}  # a generator for many stimuli, or one for each
+DEFAULT_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
 
 
 def check(settings: Settings) -> None:
@@ -83,7 +84,7 @@ def check(settings: Settings) -> None:
     Raises:
       UserError: an unknown name, or a value out of range.
     """
-    choose(settings.method, ('auto', *parameterisations.NAMES), 'excite.method')
+    choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
     for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
                         ('learning_rate', 0)):
         if not least <= getattr(settings, name) < math.inf:
@@ -111,9 +112,12 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
     _check_inhibition(settings.weights, teacher)
-    parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
-    numbers = math.prod(teacher.shape)
-    lanes = settings.lanes or (8 if method == 'generator' else int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / numbers)), 16, 512)))
+    if method == engine.AMORTISED:
+        _check_amortised(settings, teacher)
+    else:
+        parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
+    fits_cache = int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / math.prod(teacher.shape))), 16, 512))
+    lanes = settings.lanes or LANES.get(method, fits_cache)
     batch = max(settings.batch, 0) or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
     if settings.accept:
         batch = math.ceil(batch / settings.chain) * settings.chain
@@ -121,11 +125,20 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
-        weights=dataclasses.replace(settings.weights, tether=0.0) if method == 'generator' else settings.weights)
+        weights=dataclasses.replace(settings.weights, tether=0.0) if method in ('generator', engine.AMORTISED) else settings.weights)
     if settings.batch < 0:
         batch = batches.fastest(teacher, resolved, make_call, batch)
         resolved = dataclasses.replace(resolved, batch=batch, lanes=batch)
     return resolved
+
+
+def _check_amortised(settings: Settings, teacher: Teacher) -> None:
+    """Refuses what makes no sense for one generator a batch."""
+    if settings.accept or settings.candidates > 1:
+        raise UserError("excite.method 'amortised' trains one generator a batch: it has neither excite.accept nor excite.candidates")
+    if settings.weights.prior or 'gaussian/basis' not in teacher.population:
+        raise UserError("excite.method 'amortised' keeps its generator near the population's Gaussian by itself: set "
+                        'excite.weights.prior to 0, and give a teacher that has that Gaussian')
 
 
 def _check_inhibition(weights: Weights, teacher: Teacher) -> None:
