@@ -37,6 +37,12 @@ def test_the_classes_are_learnt(teacher, study):
     assert (teacher.shape, teacher.classes, teacher.channels, teacher.kind) == (study.shape, study.classes, study.channels, 'windows')
 
 
+def test_networks_are_one_object(teacher):
+    """What is compared by identity before it is put on a device again."""
+    assert teacher.networks is teacher.networks
+    assert dataclasses.replace(teacher, params=()).networks == ((), ())
+
+
 def test_probabilities_are_those_of_the_scaled_windows(teacher, study):
     x = study.x[:5]
     scaled = teacher.scaling.forward(x)
