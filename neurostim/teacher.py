@@ -54,8 +54,8 @@ class Teacher:
 
     @functools.cached_property
     def networks(self) -> tuple:
-        """All parameters that excitation takes: (the committee's, the identity networks' and the share of people in each class). One and the
-        same object each time, so that it is put on a device once."""
+        """All parameters that excitation takes: (the committee's, the identity networks' and the share of people in each class). One and
+        the same object each time, so that it is put on a device once."""
         return (self.params, (self.identity.params, self.identity.share) if self.identity else ())
 
     @property

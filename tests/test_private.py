@@ -1,6 +1,7 @@
 """Differential privacy: what is counted is what is done."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from neurostim import models, private
+from neurostim import models, pipeline, private, report
+from neurostim.config import default_config
 from neurostim.errors import UserError
 from neurostim.excitation import produce
 from neurostim.private import PrivacyOptions
@@ -196,3 +198,32 @@ def test_an_audit_finds_what_is_there(trained):
 def test_where_the_promise_would_not_hold_it_is_not_given(change, names, complaint):
     with pytest.raises(UserError, match=complaint):
         private.train_teacher(dataclasses.replace(own_scale_study(), **change), names, OPTIONS)
+
+
+def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):
+    study = own_scale_study(200)
+    monkeypatch.setattr(pipeline, 'load_study', lambda config: study)
+    config = default_config()
+    config.teacher.models, config.students = ('mlp',), ('knn',)
+    config.teacher.privacy.epsilon, config.teacher.privacy.steps, config.teacher.privacy.batch = 4.0, 10, 50
+    config.excite.method, config.excite.count = 'mixture', 64
+    config.evaluate.seeds, config.evaluate.interval_draws = 1, 20
+    pipeline.run(config, tmp_path, say=lambda text: None)
+    promised = json.loads((tmp_path / 'results.json').read_text())['privacy']['differential_privacy']
+    assert promised['unit'] == 'record' and promised['delta'] == 1e-5 and 3.9 < promised['epsilon'] <= 4.0001
+    assert len(promised['components']) == 3 and 0 <= promised['audited_epsilon_lower_bound'] <= 4
+    assert 'epsilon 4.00' in (tmp_path / 'release' / 'README.md').read_text()
+    assert 'epsilon 4.00' in report.table(json.loads((tmp_path / 'results.json').read_text()))
+
+
+def test_windows_are_scaled_by_themselves():
+    from neurostim.data import apnea_respiration
+    x = RNG.normal(size=(200, 2)) * (3, 0.1) + (50, -2)
+    scaled = apnea_respiration.SCALES['window'](x, ('Resp N', 'Resp A'))
+    assert scaled.shape == (180, 2)  # whole windows
+    np.testing.assert_allclose(scaled.reshape(3, 60, 2).std(1), 1, rtol=1e-3)
+    changed = x.copy()
+    changed[60:120] = 1e3 * RNG.normal(size=(60, 2))
+    np.testing.assert_array_equal(apnea_respiration.SCALES['window'](changed, ())[:60], scaled[:60])
+    np.testing.assert_allclose(apnea_respiration.SCALES['window'](5 * x - 7, ())[:60], scaled[:60], rtol=1e-4, atol=1e-4)
+    assert np.isfinite(apnea_respiration.SCALES['window'](np.zeros((60, 1)), ())).all()

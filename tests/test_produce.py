@@ -248,7 +248,7 @@ def test_resolve_fills_in_what_was_left_open(teacher):
 
 
 @pytest.mark.parametrize('settings,message', [
-    ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, direct"),
+    ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, amortised, direct"),
     ({'method': 'generator'}, "excite.method 'generator' makes images"),
     ({'count': 0}, 'excite.count is 0'), ({'count': -5}, 'excite.count is -5'), ({'attempts': 0}, 'excite.attempts is 0'),
     ({'chain': 0}, 'excite.chain is 0'), ({'batch': -2}, 'excite.batch is -2'), ({'lanes': -1}, 'excite.lanes is -1'),

@@ -174,6 +174,14 @@ def test_stimuli_are_a_tfds_dataset(done):
     np.testing.assert_allclose(beliefs, teachers.load(done[0] / 'teacher').probabilities(x), atol=1e-4)
 
 
+def test_the_release_holds_stimuli_and_a_card(done):
+    folder = done[0] / 'release'
+    released, made = (tfds.builder_from_directory(str(f)).as_data_source('train') for f in (folder / 'dataset', done[0] / 'stimuli'))
+    assert len(released) == 300 and np.array_equal(released[7]['x'], made[7]['x'])
+    assert sorted(path.name for path in folder.iterdir()) == ['README.md', 'dataset']
+    assert '**Not measured.**' in (folder / 'README.md').read_text()  # privacy was not evaluated
+
+
 def test_the_report_needs_no_network(done):
     page = (done[0] / 'report.html').read_text()
     assert len(page) > 10_000 and 'breathing' in page and page.rstrip().endswith('</html>')
@@ -265,6 +273,23 @@ def arrays(**replaced):
 
 def own(path, folder, *arguments):
     return (f'--config={CONFIGS / "own_study.py"}', f'--config.study.path={path}', f'--workdir={folder}', *OWN, *arguments)
+
+
+def test_inhibition_and_shadows_from_the_command_line(runner, tiny, tmp_path):
+    folder = tmp_path / 'anonymous'
+    small = ('--config.study.subjects=8', '--config.study.minutes_per_subject=60', '--config.students=knn', '--config.excite.count=64')
+    finished = runner.run(
+        tiny, f'--workdir={folder}', *small, '--config.teacher.identity.models=mlp', '--config.teacher.identity.steps=20',
+        '--config.excite.weights.inhibit=1.0', '--config.excite.candidates=3', '--config.evaluate.privacy=True')
+    assert finished.status == 0, finished
+    privacy = results_of(folder)['privacy']
+    inhibited = [a for a in privacy['association']['attackers'] if a['inhibited']]
+    assert [a['name'] for a in inhibited] == ['mlp'] and len(privacy['association']['attackers']) == 5
+    assert privacy['membership']['note'] == 'not attacked: evaluate.shadows is 0'
+    card = (folder / 'release' / 'README.md').read_text()
+    assert '(inhibited)' not in card and 'learned_features' in card
+    refused = runner.run(tiny, f'--workdir={folder}', *small, '--config.teacher.identity.models=gru', '--phase=train')
+    assert_refused(refused, 'identity')
 
 
 def test_an_own_study_from_its_file_to_results(runner, tmp_path):
