@@ -152,10 +152,13 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
-        with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
-              Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer) as progress):
-            attacks = attack(study, teacher, stimuli, control, config.seed, settings.weights.inhibit > 0, config.evaluate.shadows,
-                             progress.update)
+        with contextlib.ExitStack() as stack:
+            update = lambda done: None  # noqa: E731
+            if config.evaluate.shadows:
+                writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
+                progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
+                update = stack.enter_context(progress).update
+            attacks = attack(study, teacher, stimuli, control, config.seed, settings.weights.inhibit > 0, config.evaluate.shadows, update)
         if (workdir / 'teacher' / LEDGER).exists():
             say('evaluate: a second training with canaries audits differential privacy')
             attacks['differential_privacy'] = promise(config, study, teacher, private.Ledger(**_read(workdir / 'teacher' / LEDGER)))

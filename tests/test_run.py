@@ -133,7 +133,7 @@ def test_a_run_ends_well_and_quietly(done):
     assert finished.out.splitlines()[-1] == f'report: {folder / "report.html"}'
     assert report.table(results_of(folder)) in finished.out
     assert {path.name for path in folder.iterdir()} == {
-        'results.json', 'report.html', 'metrics.jsonl', 'teacher', 'stimuli', 'predictions'}
+        'results.json', 'report.html', 'metrics.jsonl', 'teacher', 'stimuli', 'predictions', 'release'}
     lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
     assert [line['phase'] for line in lines] == sorted((line['phase'] for line in lines), key=('train', 'excite', 'evaluate').index)
     assert {line['phase'] for line in lines} == {'train', 'excite', 'evaluate'}
