@@ -1,4 +1,5 @@
-r"""Prints finished runs as two Markdown tables, students and attackers: what README and BUILD_NOTES quote.
+r"""Prints finished runs as three Markdown tables, students, attackers and membership: what README and BUILD_NOTES quote. A run is
+named by its folder.
 
     python -m experiments.summary runs/apnea_respiration runs/sleep_features
 """
@@ -12,9 +13,8 @@ import sys
 import numpy as np
 
 
-def rows(results: dict) -> list[str]:
+def rows(study: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: a student a row."""
-    study = results['study']['name']
     lines = []
     for student in results['students']:
         low, high = student['kappa_gap_ci95']
@@ -28,13 +28,14 @@ def rows(results: dict) -> list[str]:
     return lines
 
 
-def privacy_rows(results: dict) -> list[str]:
+def privacy_rows(study: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: an attacker a row, and the neighbours; none where nothing was attacked."""
     privacy = results['privacy'] or {}
-    study, lines = results['study']['name'], []
+    lines = []
     for attacker in (privacy.get('association') or {}).get('attackers') or ():
         shares = [attacker['known_accuracy'], *(attacker[f'{what}_confident'] for what in ('known', 'stranger', 'control', 'stimuli'))]
-        lines.append(f'| {study} | {attacker["name"]} | {" | ".join(f"{share:.3f}" for share in shares)} |')
+        name = f'{attacker["name"]} (inhibited)' if attacker['inhibited'] else attacker['name']
+        lines.append(f'| {study} | {name} | {" | ".join("–" if share is None else f"{share:.3f}" for share in shares)} |')
     near = privacy.get('neighbours') or {}
     if near.get('ratio_ci95'):
         low, high = near['ratio_ci95']
@@ -43,17 +44,49 @@ def privacy_rows(results: dict) -> list[str]:
     return lines
 
 
+def membership_rows(study: str, results: dict) -> list[str]:
+    """Markdown rows of one results.json: an attack on membership a row, canaries, and the promise of differential privacy."""
+    privacy = results['privacy'] or {}
+    membership, lines = privacy.get('membership') or {}, []
+
+    def add(unit, name, source, figures):
+        low, high = figures['auc_ci95']
+        cells = [study, unit, name, source, f'{figures["auc"]:.3f} [{low:.3f}, {high:.3f}]', f'{figures["tpr_at_1pct_fpr"]:.3f}']
+        lines.append(f'| {" | ".join(cells)} |')
+
+    for unit in ('record', 'subject'):
+        attack = membership.get(unit) or {}
+        for figures in attack.get('attacks') or ():
+            add(unit, figures['attack'], figures['against'], figures)
+        if attack.get('real') and not attack.get('attacks'):
+            for source in ('real', 'stimuli'):
+                add(unit, attack['attack'], source, attack[source])
+    for copies, found in (membership.get('canaries') or {}).items():
+        for source in ('real', 'stimuli') if isinstance(found, dict) else ():
+            add('canary', f'LiRA, {copies}', source, found[source])
+    promise = privacy.get('differential_privacy')
+    if promise:
+        lines.append(f'| {study} | {promise["unit"]} | *differential privacy: epsilon {promise["epsilon"]:.2f} at delta '
+                     f'{promise["delta"]:g}; audited at least {promise["audited_epsilon_lower_bound"]:.2f}* | | | |')
+    return lines
+
+
 def main(folders: list[str]) -> None:
-    """Prints both tables."""
-    runs = [json.loads((pathlib.Path(folder) / 'results.json').read_text()) for folder in folders]
+    """Prints the tables."""
+    runs = {pathlib.Path(folder).name: json.loads((pathlib.Path(folder) / 'results.json').read_text()) for folder in folders}
     print('| study | student | real windows | stimuli | unexcited control | gap [95 % interval] |')
     print('| --- | --- | --- | --- | --- | --- |')
-    for run in runs:
-        print('\n'.join(rows(run)))
+    for name, run in runs.items():
+        print('\n'.join(rows(name, run)))
     print('\n| study | attacker | names rightly, unseen windows | sure: people known | strangers | unexcited control | stimuli |')
     print('| --- | --- | --- | --- | --- | --- | --- |')
-    for run in runs:
-        for line in privacy_rows(run):
+    for name, run in runs.items():
+        for line in privacy_rows(name, run):
+            print(line)
+    print('\n| study | of a | attack | on a student of | AUC [95 % interval] | found at 1 % false alarms |')
+    print('| --- | --- | --- | --- | --- | --- |')
+    for name, run in runs.items():
+        for line in membership_rows(name, run):
             print(line)
 
 

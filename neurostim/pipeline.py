@@ -16,7 +16,7 @@ import neurostim.teacher as teachers
 from neurostim import data, private, release, report
 from neurostim.config import excite_settings, flow_options, identity_options, privacy_options, study_options, training_options
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, linkage, membership, neighbours, utility
+from neurostim.evaluation import association, comparison, linkage, membership, neighbours, shadows, utility
 from neurostim.excitation import produce, sharding, store
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
@@ -158,7 +158,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
                 writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
                 progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
                 update = stack.enter_context(progress).update
-            attacks = attack(study, teacher, stimuli, control, config.seed, settings.weights.inhibit > 0, config.evaluate.shadows, update)
+            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, update)
         if (workdir / 'teacher' / LEDGER).exists():
             say('evaluate: a second training with canaries audits differential privacy')
             attacks['differential_privacy'] = promise(config, study, teacher, private.Ledger(**_read(workdir / 'teacher' / LEDGER)))
@@ -234,25 +234,35 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
         'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': list(study.notes)})
 
 
-def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, inhibited: bool = False, shadows: int = 0,
-           progress=lambda done: None) -> dict:
+def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
+           shadow_models: int = 0, progress=lambda done: None) -> dict:
     """The contract's `privacy` entry: what attackers make of the stimuli.
 
     Args:
-      inhibited: whether excitation inhibited the teacher's identity networks, which are then shown among the attackers.
-      shadows: pipelines of the attack on membership.
+      settings: by which the stimuli were made: where identity networks were inhibited, these are shown among the attackers, and
+        shadow pipelines excite in the same way; None knows of neither.
+      shadow_models: pipelines of the attack on membership.
       progress: called with how many of them are done.
     """
     scaled = teacher.scaling.forward(study.x)
     made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
     entry = association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed)
-    if inhibited and entry['attackers']:
+    if settings and settings.weights.inhibit and entry['attackers']:
         entry['attackers'] += association.inhibited(study, teacher, scaled, made, unexcited)
     return {
         'association': {**entry, 'linkage': linkage.attack(study, scaled, made, seed)},
-        'membership': membership.attack(study, scaled, shadows, seed=seed, progress=progress),
+        'membership': membership.attack(study, scaled, shadow_models, shadow_options(settings), seed, progress),
         'neighbours': neighbours.measure(study, scaled, made, seed),
         'differential_privacy': None}
+
+
+def shadow_options(settings: produce.Settings | None) -> shadows.ShadowOptions:
+    """Shadow pipelines like the one that made the stimuli: one Gaussian a class where it drew from one, a mixture where from more."""
+    if settings is None:
+        return shadows.ShadowOptions()
+    one = settings.method in ('gaussian', 'spectral', 'direct')
+    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, excite_steps=settings.steps,
+                                 learning_rate=settings.learning_rate, tether=settings.weights.tether)
 
 
 def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:
