@@ -3,7 +3,8 @@ r"""MNIST by the published loop (arXiv 2009.10007): the weights of a generator a
     python -m experiments.run --config=experiments/configs/mnist_published.py --config.study.path=FOLDER --workdir=runs/mnist_published
 
 The released code made 0.9 accepted stimuli a second on two shared cores, and a student on 1 000 of them reached accuracy 0.897.
-Here: about 600 s on two shared cores, 4.4 accepted stimuli a second; a cnn student's accuracy 0.694.
+Here: about 2000 s on shared cores, most of it for the published students; 2.9 accepted stimuli a second beside other work, 5.5 on quiet
+cores. Accuracy of the published student 0.947, of a cnn 0.723, of a forest 0.307 (one seed each).
 """
 
 from neurostim.config import default_config
@@ -24,6 +25,6 @@ def get_config():
     config.excite.target.name = 'threshold'
     config.students = ('published', 'cnn', 'mlp', 'random_forest')
     config.student_steps = 800
-    config.evaluate.seeds = 3
+    config.evaluate.seeds = 1  # a published student takes minutes
     config.evaluate.privacy = False  # nobody is known to have written an image
     return config
