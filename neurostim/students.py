@@ -8,6 +8,7 @@ weighted by its share.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -83,10 +84,13 @@ def _gradient_boosting(seed):
 
 
 def _logistic_regression(seed):
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     del seed
+    # That few iterations were allowed is meant. For good, since students train in threads, which share what is ignored.
+    warnings.filterwarnings('ignore', category=ConvergenceWarning, module='sklearn.linear_model')
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=100, C=0.1))
 
 
