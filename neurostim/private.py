@@ -29,6 +29,7 @@ FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
 CANARIES = 200  # windows with a wrong label, of an audit
 PAD = 128  # a Poisson batch is filled up to a multiple: few programs are compiled
 AUDIT_CONFIDENCE = 0.95
+NOISE_TOLERANCE = 1e-3  # of the noise multiplier that is searched for; what is found spends no more than was asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,8 @@ def calibrate(n: int, options: PrivacyOptions) -> Ledger:
                         'raise teacher.privacy.statistics_noise')
     probability = min(1.0, options.batch / n)
     noise = calibrate_dp_mechanism(
-        _accountant, lambda z: ComposedDpEvent([training_event(z, probability, options.steps), statistics]), options.epsilon, options.delta)
+        _accountant, lambda z: ComposedDpEvent([training_event(z, probability, options.steps), statistics]), options.epsilon, options.delta,
+        tol=NOISE_TOLERANCE)
     event = training_event(noise, probability, options.steps)
     components = [
         {'name': "teacher's weights", 'epsilon': epsilon_of(event, delta=options.delta)},

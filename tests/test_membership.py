@@ -187,6 +187,6 @@ def test_the_attack_works_on_a_student_that_memorises():
     rng = np.random.default_rng(0)
     n = 120
     study = make_study('noise', rng.normal(size=(n, 12, 1)), rng.integers(0, 2, n), np.arange(n) * 6 // n, test=np.arange(n) % 5 == 4)
-    options = shadows.ShadowOptions(teacher='mlp', student='mlp', steps=400, batch=32, stimuli=512, components=1)
-    entry = membership.attack(study, study.x, 16, options)
+    options = shadows.ShadowOptions(teacher='mlp', student='mlp', steps=250, batch=32, stimuli=256, components=1)
+    entry = membership.attack(study, study.x, 12, options)
     assert entry['record']['real']['auc_ci95'][0] > 0.5 and entry['record']['real']['auc'] > entry['record']['stimuli']['auc']

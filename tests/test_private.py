@@ -186,7 +186,7 @@ def test_an_audit_finds_what_is_there(trained):
     study = own_scale_study(160)
     rng = np.random.default_rng(5)
     study = dataclasses.replace(study, x=rng.normal(size=study.x.shape).astype(np.float32))  # nothing to learn but by heart
-    options = dataclasses.replace(OPTIONS, steps=600, batch=200, learning_rate=1e-2, views=1)
+    options = dataclasses.replace(OPTIONS, steps=300, batch=200, learning_rate=2e-2, views=1)
     loud = private.audit(study, 'mlp', options, ledger._replace(noise_multiplier=1e-3))
     quiet = private.audit(study, 'mlp', dataclasses.replace(options, steps=20), ledger._replace(noise_multiplier=50.0))
     assert loud > 0.3 and quiet <= ledger.epsilon and quiet < loud
