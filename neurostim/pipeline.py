@@ -93,7 +93,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
         options = privacy_options(config)
         with Progress(options.steps, 'steps', 'train') as progress:
             teacher, ledger = private.train_teacher(
-                study, tuple(config.teacher.models), options, config.seed, lambda line: say(f'train: {line}'), progress.update)
+                study, tuple(config.teacher.models), options, None, lambda line: say(f'train: {line}'), progress.update)
         beside[LEDGER] = ledger._asdict()
     else:
         teacher = teachers.train_teacher(

@@ -2,13 +2,15 @@
 
 Everything that stimuli are made from is either constant or released by a Gaussian mechanism and counted: the teacher's weights by DP-SGD
 (Abadi et al. 2016) with several views of each window (De et al. 2022, arXiv 2204.13650), and spectra and sizes of the classes. Stimuli are
-then post-processing. Neighbours are training sets with one window more or less; how many windows there are is taken to be known.
+then post-processing. Noise and samples come from the operating system's entropy, not from a config's seed: who knows the seed could take
+the noise off again. Neighbours are training sets with one window more or less; how many windows there are is taken to be known.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -136,6 +138,11 @@ def poisson_batches(n: int, options: PrivacyOptions, seed: int):
     return CyclicPoissonSampling(min(1.0, options.batch / n), options.steps).batch_iterator(n, seed)
 
 
+def _key(seed: int):
+    """A key of all 64 bits of a seed: a key of one 32-bit word could be guessed."""
+    return jax.random.fold_in(jax.random.key(seed & 0xffffffff), (seed >> 32) & 0xffffffff)
+
+
 def train(model: models.Model, x: np.ndarray, targets: np.ndarray, options: PrivacyOptions, noise_multiplier: float, seed: int = 0,
           progress: Callable[[int], None] = lambda done: None):
     """DP-SGD; returns the running average of the weights. Nothing else of the training may be looked at: no loss, no early stop.
@@ -146,7 +153,7 @@ def train(model: models.Model, x: np.ndarray, targets: np.ndarray, options: Priv
       progress: called with how many steps are done.
     """
     from jax_privacy.noise_addition import gaussian_privatizer
-    init_key, noise_key, shift_key = jax.random.split(jax.random.key(seed), 3)
+    init_key, noise_key, shift_key = jax.random.split(_key(seed), 3)
     gradient = make_gradient(model, options)
     privatizer = gaussian_privatizer(stddev=noise_multiplier * options.clip / options.batch, prng_key=noise_key)
     optimiser = optax.adam(optax.cosine_decay_schedule(options.learning_rate, options.steps, 0.1))
@@ -231,15 +238,19 @@ def _check(study: Study, names: tuple[str, ...]) -> None:
                         "with --config.study.scale=window, where it has it")
 
 
-def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions, seed: int = 0,
+def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions, seed: int | None = None,
                   report: Callable[[str], None] = lambda text: None, progress: Callable[[int], None] = lambda done: None
                   ) -> tuple[Teacher, Ledger]:
     """A teacher whose release, and with it that of any number of stimuli, is (epsilon, delta)-differentially private for one window.
+
+    Args:
+      seed: of everything random, for tests: the promise holds only while nobody knows it. None draws one and forgets it.
 
     Raises:
       UserError: a study or teacher for which that does not hold.
     """
     _check(study, names)
+    seed = secrets.randbits(64) if seed is None else seed
     train_part = study.part(test=False)
     scaling = Scaling(np.tile([0.0, 1.0], (study.shape[-1], 1)), np.tile([0.0, 1.0], (study.shape[-1], 1)))
     x = np.clip(train_part.x, -LARGEST, LARGEST)

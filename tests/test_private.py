@@ -168,7 +168,7 @@ def test_draws_have_the_classes_spectra():
 @pytest.fixture(scope='module')
 def trained():
     study = own_scale_study()
-    return study, *private.train_teacher(study, ('mlp',), dataclasses.replace(OPTIONS, steps=150, batch=90, learning_rate=1e-2))
+    return study, *private.train_teacher(study, ('mlp',), dataclasses.replace(OPTIONS, steps=150, batch=90, learning_rate=1e-2), seed=0)
 
 
 def test_a_private_teacher_learns_and_can_be_excited(trained):
@@ -214,6 +214,15 @@ def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):
     assert len(promised['components']) == 3 and 0 <= promised['audited_epsilon_lower_bound'] <= 4
     assert 'epsilon 4.00' in (tmp_path / 'release' / 'README.md').read_text()
     assert 'epsilon 4.00' in report.table(json.loads((tmp_path / 'results.json').read_text()))
+
+
+def test_the_noise_cannot_be_known_from_the_config():
+    """Two trainings of one config differ; a seed that is told makes them alike, to the last of its 64 bits."""
+    study, options = own_scale_study(80), dataclasses.replace(OPTIONS, steps=2)
+    one, two = (private.train_teacher(study, ('mlp',), options)[0].digest() for _ in range(2))
+    assert one != two
+    given = [private.train_teacher(study, ('mlp',), options, seed=seed)[0].digest() for seed in (5, 5, 5 + 2**40)]
+    assert given[0] == given[1] != given[2]
 
 
 def test_windows_are_scaled_by_themselves():
