@@ -13,45 +13,45 @@ import sys
 import numpy as np
 
 
-def rows(study: str, results: dict) -> list[str]:
+def rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: a student a row."""
     lines = []
     for student in results['students']:
         low, high = student['kappa_gap_ci95']
         kappas = [f"{student[source]['kappa']:.3f} ± {student[source]['kappa_sd']:.3f}" for source in ('real', 'stimuli', 'control')]
-        cells = [study, student['name'], *kappas, f"{student['kappa_gap']:+.3f} [{low:+.3f}, {high:+.3f}]"]
+        cells = [run_name, student['name'], *kappas, f"{student['kappa_gap']:+.3f} [{low:+.3f}, {high:+.3f}]"]
         lines.append(f'| {" | ".join(cells)} |')
     gaps = [student['kappa_gap'] for student in results['students']]
     teacher, stimuli = results['teacher'], results['stimuli']
-    lines.append(f'| {study} | *teacher {teacher["kappa"]:.3f}; {stimuli["count"]} stimuli by {stimuli["method"]}, '
+    lines.append(f'| {run_name} | *teacher {teacher["kappa"]:.3f}; {stimuli["count"]} stimuli by {stimuli["method"]}, '
                  f'{stimuli["per_second"] or 0:.0f} a second; {student["seeds"]} seeds* | | | | *mean {np.mean(gaps):+.3f}* |')
     return lines
 
 
-def privacy_rows(study: str, results: dict) -> list[str]:
+def privacy_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: an attacker a row, and the neighbours; none where nothing was attacked."""
     privacy = results['privacy'] or {}
     lines = []
     for attacker in (privacy.get('association') or {}).get('attackers') or ():
         shares = [attacker['known_accuracy'], *(attacker[f'{what}_confident'] for what in ('known', 'stranger', 'control', 'stimuli'))]
         name = f'{attacker["name"]} (inhibited)' if attacker['inhibited'] else attacker['name']
-        lines.append(f'| {study} | {name} | {" | ".join("–" if share is None else f"{share:.3f}" for share in shares)} |')
+        lines.append(f'| {run_name} | {name} | {" | ".join("–" if share is None else f"{share:.3f}" for share in shares)} |')
     near = privacy.get('neighbours') or {}
     if near.get('ratio_ci95'):
         low, high = near['ratio_ci95']
-        lines.append(f'| {study} | *nearest training window: stimuli {near["stimuli_to_train"]:.2f}, held-out windows '
+        lines.append(f'| {run_name} | *nearest training window: stimuli {near["stimuli_to_train"]:.2f}, held-out windows '
                      f'{near["holdout_to_train"]:.2f}, ratio {near["ratio"]:.3f} [{low:.3f}, {high:.3f}]* | | | | | |')
     return lines
 
 
-def membership_rows(study: str, results: dict) -> list[str]:
+def membership_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: an attack on membership a row, canaries, and the promise of differential privacy."""
     privacy = results['privacy'] or {}
     membership, lines = privacy.get('membership') or {}, []
 
     def add(unit, name, source, figures):
         low, high = figures['auc_ci95']
-        cells = [study, unit, name, source, f'{figures["auc"]:.3f} [{low:.3f}, {high:.3f}]', f'{figures["tpr_at_1pct_fpr"]:.3f}']
+        cells = [run_name, unit, name, source, f'{figures["auc"]:.3f} [{low:.3f}, {high:.3f}]', f'{figures["tpr_at_1pct_fpr"]:.3f}']
         lines.append(f'| {" | ".join(cells)} |')
 
     for unit in ('record', 'subject'):
@@ -66,7 +66,7 @@ def membership_rows(study: str, results: dict) -> list[str]:
             add('canary', f'LiRA, {copies}', source, found[source])
     promise = privacy.get('differential_privacy')
     if promise:
-        lines.append(f'| {study} | {promise["unit"]} | *differential privacy: epsilon {promise["epsilon"]:.2f} at delta '
+        lines.append(f'| {run_name} | {promise["unit"]} | *differential privacy: epsilon {promise["epsilon"]:.2f} at delta '
                      f'{promise["delta"]:g}; audited at least {promise["audited_epsilon_lower_bound"]:.2f}* | | | |')
     return lines
 

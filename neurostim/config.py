@@ -82,6 +82,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, value in config.teacher.privacy.items():
         if not 0 <= value < math.inf or (name != 'epsilon' and not value):
             raise UserError(f'teacher.privacy.{name} is {value}: give a finite number above 0 (epsilon: or 0, for no such promise)')
+    if config.teacher.privacy.epsilon and config.teacher.identity.models:
+        raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, but teacher.identity.models names networks whose '
+                        'training is not private: leave teacher.identity.models empty, or epsilon 0')
     produce.check(excite_settings(config))
 
 

@@ -19,7 +19,7 @@ class IdentityOptions:
     """Which networks learn to name people, and how.
 
     Attributes:
-      models: zoo names; a name may come more than once. None: nobody is inhibited.
+      models: zoo names; a name may come more than once. Where there are none, nobody can be inhibited.
       steps: most optimiser steps of each.
       copies: of every window that a network learns from; all but the first are changed as `augment` says.
     """
@@ -60,11 +60,20 @@ def augment(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (gain * x + 0.1 * x.std() * rng.normal(size=x.shape)).astype(np.float32)
 
 
+def held_back(person: np.ndarray) -> np.ndarray:
+    """bool [n]: the last sixth of each person's windows, in the order of recording, which is not learnt from; person int [n]."""
+    held = np.zeros(len(person), bool)
+    for one in np.unique(person):
+        own = np.flatnonzero(person == one)
+        held[own[round(len(own) * 5 / 6):]] = True
+    return held
+
+
 def train_identity(x: np.ndarray, person: np.ndarray, subjects: tuple[str, ...], y: np.ndarray, n_classes: int, options: IdentityOptions,
                    seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Identity | None:
     """Trains the networks of `options` on training windows; None where fewer than two people have enough of them.
 
-    The last sixth of a person's windows, in the order of recording, stops training early.
+    What :func:`held_back` names stops training early.
 
     Args:
       x: float32 [n, *shape], scaled.
@@ -77,10 +86,7 @@ def train_identity(x: np.ndarray, person: np.ndarray, subjects: tuple[str, ...],
         return None
     rows = np.isin(person, known)
     x, y, person = x[rows], y[rows], np.searchsorted(known, person[rows])
-    held = np.zeros(len(x), bool)
-    for one in range(len(known)):
-        own = np.flatnonzero(person == one)
-        held[own[round(len(own) * 5 / 6):]] = True
+    held = held_back(person)
     params, fit_options = [], training.TrainingOptions(steps=options.steps, balance=1.0)
     for i, name in enumerate(options.models):
         rng = np.random.default_rng([seed, i])
@@ -104,12 +110,6 @@ def make_apply(networks: tuple[models.Model, ...]):
         return [(logits, list(activations.values())[-1]) for logits, activations in outputs]
 
     return apply
-
-
-def beliefs(identity: Identity, shape: tuple[int, ...], x: np.ndarray) -> np.ndarray:
-    """What each network believes of scaled windows [n, *shape]: [networks, n, people]."""
-    return np.stack([training.predictor(network)(params, np.asarray(x))
-                     for network, params in zip(identity.networks(shape), identity.params, strict=True)])
 
 
 def blank(names: tuple[str, ...], shape: tuple[int, ...], people: int):

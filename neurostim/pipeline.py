@@ -16,7 +16,7 @@ import neurostim.teacher as teachers
 from neurostim import data, private, release, report
 from neurostim.config import excite_settings, flow_options, identity_options, privacy_options, study_options, training_options
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, linkage, membership, neighbours, shadows, utility
+from neurostim.evaluation import association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
 from neurostim.excitation import produce, sharding, store
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
@@ -270,8 +270,8 @@ def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> d
     options = privacy_options(config)
     return {'unit': 'record', 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
             'components': [f'{part["name"]}: {part["epsilon"]:.2f}' for part in ledger.components],
-            'audited_epsilon_lower_bound': private.audit(study, teacher.names[0], options, ledger, config.seed),
-            'note': 'the unit is one window of a recording; neighbouring windows of one person are told apart less well, but together more'}
+            'audited_epsilon_lower_bound': differential_privacy.audit(study, teacher.names[0], options, ledger, config.seed),
+            'note': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker'}
 
 
 def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:

@@ -21,22 +21,19 @@ import optax
 
 from neurostim import models, training
 from neurostim.errors import UserError
-from neurostim.evaluation.shadows import logit_of_label
 from neurostim.scaling import Scaling
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 LARGEST = 10.0  # of a sample: windows are given in standard deviations of their own
 FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
-CANARIES = 200  # windows with a wrong label, of an audit
 PAD = 128  # a Poisson batch is filled up to a multiple: few programs are compiled
-AUDIT_CONFIDENCE = 0.95
 NOISE_TOLERANCE = 1e-3  # of the noise multiplier that is searched for; what is found spends no more than was asked
 
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyOptions:
-    """What is promised, and how the teacher is trained for it.
+    """What is promised, and how the teacher is trained for it; with it neither the usual training's options nor a flow are used.
 
     Attributes:
       epsilon: of the whole release, for one window; 0 promises nothing and trains as usual.
@@ -121,12 +118,12 @@ def calibrate(n: int, options: PrivacyOptions) -> Ledger:
 def make_gradient(model: models.Model, options: PrivacyOptions):
     """Builds ``gradient(params, x, target, weight, shifts) -> sum of clipped gradients / options.batch``, a window at a time.
 
-    x [n, *shape]; target [n, classes]; weight [n], 0 for padding, which adds nothing; shifts int [n, views].
+    x [n, time, channels]; target [n, classes]; weight [n], 0 for padding, which adds nothing; shifts int [n, views].
     """
     from jax_privacy import clipped_grad
 
     def loss(params, x, target, weight, shifts):
-        views = jax.vmap(lambda shift: jnp.roll(x, shift, 0))(shifts) if x.ndim > 1 else x[None]
+        views = jax.vmap(lambda shift: jnp.roll(x, shift, 0))(shifts)
         return weight * training.cross_entropy(model.apply(params, views)[0], target).mean()
 
     return clipped_grad(loss, l2_clip_norm=options.clip, batch_argnums=(1, 2, 3, 4), keep_batch_dim=False, normalize_by=options.batch)
@@ -148,7 +145,7 @@ def train(model: models.Model, x: np.ndarray, targets: np.ndarray, options: Priv
     """DP-SGD; returns the running average of the weights. Nothing else of the training may be looked at: no loss, no early stop.
 
     Args:
-      x: float32 [n, *shape], scaled.
+      x: float32 [n, time, channels], scaled.
       targets: [n, classes], distributions.
       progress: called with how many steps are done.
     """
@@ -262,27 +259,3 @@ def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions,
     population = class_statistics(x, train_part.y, classes, options.statistics_noise, seed)
     teacher = Teacher(names, models.committee((member,)), (params,), scaling, population, study.classes, study.channels, study.kind, {})
     return teacher, ledger
-
-
-def audit(study: Study, name: str, options: PrivacyOptions, ledger: Ledger, seed: int = 0) -> float:
-    """A lower bound of epsilon by one training run (Steinke et al. 2023, arXiv 2305.08846), with 95 % confidence.
-
-    Windows of the test part get a wrong label, and each takes part in a training of the same kind, or not, by the toss of a coin; how much
-    the trained network believes in the wrong label says which. An audit above epsilon would disprove the promise.
-    """
-    from jax_privacy.auditing import CanaryScoreAuditor
-    rng = np.random.default_rng([seed, 99])
-    test = np.flatnonzero(study.test)
-    planted = rng.permutation(test)[:min(CANARIES, len(test))]
-    classes = len(study.classes)
-    wrong = (study.y[planted] + rng.integers(1, classes, len(planted))) % classes
-    inside = rng.random(len(planted)) < 0.5
-    rows = np.concatenate([np.flatnonzero(~study.test), planted[inside]])
-    y = np.concatenate([study.y[~study.test], wrong[inside]])
-    x = np.clip(study.x, -LARGEST, LARGEST)
-    model = models.create(name, study.shape, classes)
-    params = train(model, x[rows], np.eye(classes, dtype=np.float32)[y], options, ledger.noise_multiplier, seed + 1)
-    score = np.asarray(logit_of_label(model.apply(params, jnp.asarray(x[planted]))[0], jnp.asarray(wrong)))
-    if inside.all() or not inside.any():
-        return 0.0
-    return float(CanaryScoreAuditor(score[inside], score[~inside]).epsilon_one_run(1 - AUDIT_CONFIDENCE, options.delta))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurostim import identity, students
+from neurostim import identity, students, training
 from neurostim import teacher as teachers
 from neurostim.errors import UserError
 from neurostim.evaluation import association
@@ -26,6 +26,12 @@ def own_waves(n_people=4, windows=60, seed=0):
     person = np.repeat(np.arange(n_people), windows)
     x = 2 * rng.normal(size=(n_people, 16))[person] + rng.normal(size=(len(person), 16))
     return x[..., None].astype(np.float32), person, np.arange(len(person)) % 2
+
+
+def beliefs(networks, shape, x):
+    """What each network believes of scaled windows [n, *shape]: [networks, n, people]."""
+    return np.stack([training.predictor(network)(params, np.asarray(x))
+                     for network, params in zip(networks.networks(shape), networks.params, strict=True)])
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +54,8 @@ def inhibiting(study, teacher):
 
 def test_people_are_named(known):
     x, person, _ = own_waves()
-    for beliefs in identity.beliefs(known, (16, 1), x):
-        assert (beliefs.argmax(1) == person).mean() > 0.8
+    for believed in beliefs(known, (16, 1), x):
+        assert (believed.argmax(1) == person).mean() > 0.8
     assert known.people == tuple('abcd') and known.names == OPTIONS.models
     np.testing.assert_allclose(known.share, 0.25, atol=0.02)  # every person has as many windows of either class
 
@@ -114,7 +120,7 @@ def test_an_inhibited_networks_belief_flattens(inhibiting, form):
         'gaussian', count=64, steps=20, weights=Weights(inhibit=2.0, inhibit_form=form, inhibit_people='a,c' if form == 'named' else ''))
     made = produce.generate(inhibiting, settings)
     free = produce.generate(inhibiting, dataclasses.replace(settings, weights=Weights()))
-    ours, theirs = (identity.beliefs(inhibiting.identity, inhibiting.shape, inhibiting.scaling.forward(s.x)) for s in (made, free))
+    ours, theirs = (beliefs(inhibiting.identity, inhibiting.shape, inhibiting.scaling.forward(s.x)) for s in (made, free))
     if form == 'named':
         assert ours[..., [0, 2]].sum(-1).mean() < 0.6 * theirs[..., [0, 2]].sum(-1).mean()
     elif form == 'margin':  # of what the class says, which may be much

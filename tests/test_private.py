@@ -10,8 +10,9 @@ import pytest
 from scipy import optimize, stats
 
 from neurostim import models, pipeline, private, report
-from neurostim.config import default_config
+from neurostim.config import check, default_config
 from neurostim.errors import UserError
+from neurostim.evaluation import differential_privacy
 from neurostim.excitation import produce
 from neurostim.private import PrivacyOptions
 from neurostim.study import make_study
@@ -187,8 +188,8 @@ def test_an_audit_finds_what_is_there(trained):
     rng = np.random.default_rng(5)
     study = dataclasses.replace(study, x=rng.normal(size=study.x.shape).astype(np.float32))  # nothing to learn but by heart
     options = dataclasses.replace(OPTIONS, steps=300, batch=200, learning_rate=2e-2, views=1)
-    loud = private.audit(study, 'mlp', options, ledger._replace(noise_multiplier=1e-3))
-    quiet = private.audit(study, 'mlp', dataclasses.replace(options, steps=20), ledger._replace(noise_multiplier=50.0))
+    loud = differential_privacy.audit(study, 'mlp', options, ledger._replace(noise_multiplier=1e-3))
+    quiet = differential_privacy.audit(study, 'mlp', dataclasses.replace(options, steps=20), ledger._replace(noise_multiplier=50.0))
     assert loud > 0.3 and quiet <= ledger.epsilon and quiet < loud
 
 
@@ -198,6 +199,13 @@ def test_an_audit_finds_what_is_there(trained):
 def test_where_the_promise_would_not_hold_it_is_not_given(change, names, complaint):
     with pytest.raises(UserError, match=complaint):
         private.train_teacher(dataclasses.replace(own_scale_study(), **change), names, OPTIONS)
+
+
+def test_networks_that_are_not_private_are_refused_beside_a_promise():
+    config = default_config()
+    config.teacher.privacy.epsilon, config.teacher.identity.models = 4.0, ('mlp',)
+    with pytest.raises(UserError, match='identity.models'):
+        check(config)
 
 
 def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ def get_config():
     config.study.name = 'apnea_respiration'
     config.study.channels = ('Resp N',)
     config.study.split = 'blocks'
+    config.study.scale = 'record'
     config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'mlp')
     config.evaluate.seeds = 5
     return config

@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
 from neurostim import students, training
+from neurostim.identity import held_back
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -186,8 +187,8 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
 def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.ndarray, control: np.ndarray) -> list[dict]:
     """Rows for the networks that excitation inhibited: what it did to them says nothing of others.
 
-    They know everybody with training windows, so strangers are people without; they are calibrated like attackers, on the last sixth of
-    the training windows, which stopped their training.
+    They know everybody with training windows, so strangers are people without; they are calibrated like attackers, on the
+    windows that stopped their training.
     """
     identity = teacher.identity
     number = {study.subjects.index(person): i for i, person in enumerate(identity.people)}
@@ -195,7 +196,7 @@ def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.nd
     person = np.array([number[s] for s in study.subject[rows]])
     unseen = study.test[rows]
     train = np.flatnonzero(~unseen)
-    held = np.concatenate([own[round(len(own) * 5 / 6):] for own in (train[person[train] == i] for i in range(len(number)))])
+    held = train[held_back(person[train])]
     stranger = np.flatnonzero(~np.isin(study.subject, study.subject[~study.test]))
     entries = []
     for name, network, params in zip(identity.names, identity.networks(teacher.shape), identity.params, strict=True):

@@ -66,7 +66,7 @@ def _spread(residuals: np.ndarray, freedom: np.ndarray) -> np.ndarray:
 
 
 def rmia(scores: np.ndarray, member: np.ndarray, population: np.ndarray, gamma: float = GAMMA) -> np.ndarray:
-    """The relative attack: the share of windows that nobody learnt from whose likelihood ratio is at most a window's own by `gamma`.
+    """The relative attack: of the windows that nobody learnt from, the share whose ratio, times `gamma`, is at most a window's own.
 
     A window's ratio is its probability under the model attacked over its mean probability under the others, those that learnt from it and
     those that did not alike (the online form).
@@ -174,10 +174,8 @@ def count(models: int) -> int:
 
 
 def _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress):
-    """Windows and canaries at once: the latter are windows of the test part, so that nothing else of them is learnt, with a wrong label."""
-    rng = np.random.default_rng(seed)
-    planted = rng.permutation(test)[:min(CANARIES, len(test) // 4)]
-    wrong = (study.y[planted] + rng.integers(1, len(study.classes), len(planted))) % len(study.classes)
+    """Windows and canaries at once."""
+    planted, wrong = shadows.plant(study, min(CANARIES, len(test) // 4), np.random.default_rng(seed))
     copies = np.resize(COPIES, len(planted))
     repeated = np.repeat(np.arange(len(planted)), copies)
     others = np.setdiff1d(test, planted)

@@ -20,6 +20,7 @@ import numpy as np
 from neurostim import models, training
 from neurostim.excitation import engine, parameterisation, targets
 from neurostim.excitation.objective import Weights
+from neurostim.study import Study
 
 LARGEST = 1024  # numbers in a window: the covariance of more would not fit
 HELD = 8  # one member in so many stops the training of networks
@@ -71,6 +72,13 @@ def logit_of_label(logits: jax.Array, label: jax.Array) -> jax.Array:
     return own - jax.nn.logsumexp(rest, 1)
 
 
+def plant(study: Study, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Canaries: at most so many windows of the test part, int [m], of which nothing else is learnt, and a wrong label for each, int [m]."""
+    rows = rng.permutation(np.flatnonzero(study.test))[:most]
+    classes = len(study.classes)
+    return rows, (study.y[rows] + rng.integers(1, classes, len(rows))) % classes
+
+
 def fit_mixture(key, x: jax.Array, weight: jax.Array, components: int, rounds: int = 10) -> tuple[jax.Array, jax.Array, jax.Array]:
     """A mixture of Gaussians by expectation maximisation, of rows [n, d] with weights [n].
 
@@ -96,8 +104,7 @@ def fit_mixture(key, x: jax.Array, weight: jax.Array, components: int, rounds: i
         logs = jax.lax.map(lambda a: log_density(*a), (centre, factor)) + jnp.log(share)[:, None]
         belongs = jax.nn.softmax(logs, 0) * weight
         sums = belongs.sum(1)
-        # As many rows of the whole population as a component has dimensions of its own: a component of few windows stays broad.
-        prior = d / 4
+        prior = d / 4  # rows like those of the whole population, besides a component's own: one of few windows stays broad
         share = sums / total
         centre = (belongs @ x + prior / d * mean) / (sums + prior / d)[:, None]
 
@@ -124,7 +131,7 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
     sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes))
     lanes = 256
     excite = engine.make_excite(
-        parameterisation.mixture(shape), sampler, lambda networks, x: teacher.apply(networks, x),
+        parameterisation.mixture(shape), sampler, teacher.apply,
         engine.Options(options.excite_steps, options.learning_rate, weights=Weights(tether=options.tether)), lanes, lanes)
 
     def learn(train, key, x, soft, n):
@@ -145,8 +152,8 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
                 'mixture/owner': jnp.repeat(jnp.arange(classes), options.components), 'mixture/mean': jnp.zeros(d),
                 'mixture/basis': jnp.eye(d), 'mixture/rest': jnp.zeros(d), 'bounds': jnp.stack([-bound, bound])}
 
-    def score(model, params, x, y):
-        logits = jax.lax.map(lambda block: model.apply(params, block)[0], _blocks(x))
+    def score(params, x, y):
+        logits = jax.lax.map(lambda block: student.apply(params, block)[0], _blocks(x))
         return logit_of_label(logits.reshape(-1, classes)[:len(x)], y)
 
     def pipeline(key, order, n, x, y):
@@ -161,7 +168,7 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         of_real = learn(train_student, keys[3], own, truth, n)
         of_stimuli = learn(train_student, keys[4], stimuli, soft, jnp.int32(len(stimuli)))
         distance, density = _around(x.reshape(len(x), -1), stimuli.reshape(len(stimuli), -1))
-        return Scores(score(student, of_real, x, y), score(student, of_stimuli, x, y), distance, density)
+        return Scores(score(of_real, x, y), score(of_stimuli, x, y), distance, density)
 
     return pipeline
 

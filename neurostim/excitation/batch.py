@@ -36,6 +36,7 @@ def fastest(teacher, settings, make_call, first_guess: int) -> int:
     path = memory_file()
     device = jax.local_devices()[0]
     what = [device.platform, device.device_kind, jax.local_device_count(), os.cpu_count(), teacher.names, teacher.shape,
+            teacher.identity and teacher.identity.names,
             len(teacher.classes), dataclasses.asdict(dataclasses.replace(settings, count=0, batch=0, lanes=0))]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     known = _read(path)

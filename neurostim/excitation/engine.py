@@ -57,7 +57,7 @@ class Excited(NamedTuple):
       probabilities: float32 [n, classes], the teacher's whole softmax on `x`.
       accepted: bool [n]; always True where acceptance is off.
       steps: int32 [n], gradient steps taken, over all attempts.
-      attempts: int32 [n], draws given up and the last; candidates are none of them.
+      attempts: int32 [n], draws made one after another until one was accepted; candidates are not counted.
     """
 
     x: jax.Array
@@ -118,7 +118,7 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
 
         def better(candidate, best):
             drawn, losses = draw(candidate)
-            return jax.tree.map(lambda new, old: _pick(losses < best[1], new, old), (drawn, losses), best)
+            return pick(losses < best[1], (drawn, losses), best)
 
         return jax.lax.fori_loop(1, options.candidates, better, draw(0))[0]
 
@@ -148,9 +148,9 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
     return make_refilling(begin, gradients, descend, options, count, lanes, parameterisation.warm)
 
 
-def _pick(mask, a, b):
-    """Rows of `a` where `mask` [n] holds, else of `b`."""
-    return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+def pick(mask, a, b):
+    """Of two trees of arrays with n rows the rows of `a` where `mask` [n] holds, else of `b`."""
+    return jax.tree.map(lambda u, v: jnp.where(mask.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
 
 
 class Progress(NamedTuple):
@@ -177,9 +177,6 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
     chain = options.chain
     if count % chain:
         raise ValueError(f'count {count} is not a multiple of chain {chain}')
-
-    def pick(mask, a, b):
-        return jax.tree.map(lambda u, v: _pick(mask, u, v), a, b)
 
     def begin_where(mask, key, population, first, slot, attempt, now):
         """Fresh draws for the lanes in `mask`, the rest as they are."""
