@@ -182,15 +182,15 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
     key = jax.random.key(seed)
     started = time.perf_counter()
     program = call.compile(key, teacher.networks, teacher.population)
-    compile_seconds = time.perf_counter() - started
+    compile_seconds, total = time.perf_counter() - started, call.count * call.devices
 
     def run(calls):
         started = time.perf_counter()
-        for _ in produce.stream(call, key, teacher, range(0, calls * call.total, call.total)):
+        for _ in produce.stream(call, key, teacher, range(0, calls * total, call.count)):
             pass
         return time.perf_counter() - started
 
-    return Timed(run, call.total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
+    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
 
 
 def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:

@@ -39,9 +39,9 @@ def test_a_batch_depends_on_its_first_stimulus_alone(teacher):
     settings = produce.resolve(short, teacher)
     call = produce.make_call(teacher, settings, jax.devices()[:1])
     key = jax.random.key(0)
-    second = call(key, 256, teacher.networks, teacher.population)
+    second = call(key, [256], teacher.networks, teacher.population)
     whole = produce.generate(teacher, short)
-    alone = call(jax.random.fold_in(key, produce.EXCITED), 256, teacher.networks, teacher.population)
+    alone = call(jax.random.fold_in(key, produce.EXCITED), [256], teacher.networks, teacher.population)
     np.testing.assert_array_equal(teacher.scaling.inverse(np.asarray(alone.x)), whole.x[256:])
     assert not np.allclose(second.x, alone.x)
 

@@ -125,7 +125,7 @@ def test_pytorch_runs_the_same_loop(name, shape, classes):
     assert settings.learning_rate == peer.RATE
     key = jax.random.key(3)
     call = produce.make_call(teacher, settings)
-    ours = call(key, 0, teacher.networks, teacher.population)
+    ours = call(key, [0], teacher.networks, teacher.population)
 
     sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes), concentration=peer.CONCENTRATION)
     keys = [jax.random.split(jax.random.fold_in(jax.random.fold_in(key, i), 0)) for i in range(n)]

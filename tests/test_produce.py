@@ -157,7 +157,7 @@ def test_classes_come_as_asked(teacher):
 def test_batches_share_one_compilation(teacher, fresh_call):
     settings = produce.resolve(SETTINGS, teacher)
     call = fresh_call(teacher, settings)
-    total = call.total
+    total = call.count * call.devices
     compiled = []
 
     def listen(event, seconds, **_):
@@ -185,8 +185,8 @@ def test_compiling_makes_nothing_and_changes_nothing(teacher, fresh_call):
     key = jax.random.key(5)
     ahead.compile(key, teacher.networks, teacher.population)
     for first in (0, 32):
-        for ours, theirs in zip(ahead(key, first, teacher.networks, teacher.population),
-                                plain(key, first, teacher.networks, teacher.population), strict=True):
+        for ours, theirs in zip(ahead(key, [first], teacher.networks, teacher.population),
+                                plain(key, [first], teacher.networks, teacher.population), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -196,10 +196,10 @@ def test_the_call_takes_the_teacher_that_it_is_given(teacher):
     key = jax.random.key(0)
     other = jax.tree.map(lambda leaf: -leaf, teacher.networks)
     shifted = {**teacher.population, 'mixture/mean': teacher.population['mixture/mean'] + 1}
-    first = call(key, 0, teacher.networks, teacher.population)
-    assert np.abs(call(key, 0, other, teacher.population).probabilities - first.probabilities).max() > 0.1
-    np.testing.assert_allclose((call(key, 0, teacher.networks, shifted).x - first.x).mean(), 1, atol=0.2)
-    np.testing.assert_array_equal(call(key, 0, teacher.networks, teacher.population).x, first.x)
+    first = call(key, [0], teacher.networks, teacher.population)
+    assert np.abs(call(key, [0], other, teacher.population).probabilities - first.probabilities).max() > 0.1
+    np.testing.assert_allclose((call(key, [0], teacher.networks, shifted).x - first.x).mean(), 1, atol=0.2)
+    np.testing.assert_array_equal(call(key, [0], teacher.networks, teacher.population).x, first.x)
 
 
 # ---------------------------------------------------------------------------------------------------- devices

@@ -72,9 +72,9 @@ def _rate(teacher, settings, make_call) -> float:
     def seconds(calls: int) -> float:
         started = time.perf_counter()
         for _ in range(calls):
-            jax.block_until_ready(call(key, 0, teacher.networks, teacher.population))
+            jax.block_until_ready(call(key, [0] * call.devices, teacher.networks, teacher.population))
         return time.perf_counter() - started
 
     seconds(1)
     calls = max(1, round(SECONDS / seconds(1)))
-    return calls * call.total / statistics.median(seconds(calls) for _ in range(REPEATS))
+    return calls * call.count * call.devices / statistics.median(seconds(calls) for _ in range(REPEATS))

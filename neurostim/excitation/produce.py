@@ -186,14 +186,18 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
 
 
 def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
-    """Yields (first, NumPy Excited) for each first index; the next batches compute while one is fetched."""
-    waiting = collections.deque()
-    for first in itertools.chain(firsts, [None] * ahead):
-        if first is not None:
-            waiting.append((first, call(key, first, teacher.networks, teacher.population)))
-        if len(waiting) >= ahead or (first is None and waiting):
-            index, batch = waiting.popleft()
-            yield index, jax.tree.map(np.asarray, batch)
+    """Yields (first, NumPy Excited) of the batch that begins with each first index; later batches compute while one is fetched."""
+    waiting, firsts = collections.deque(), iter(firsts)
+    at_once = iter(lambda: list(itertools.islice(firsts, call.devices)), [])
+    for several in itertools.chain(at_once, [None] * ahead):
+        if several is not None:
+            idle = call.devices - len(several)  # at the very end: these make the last batch once more
+            waiting.append((several, call(key, [*several, *several[-1:] * idle], teacher.networks, teacher.population)))
+        if len(waiting) >= ahead or (several is None and waiting):
+            made, batches = waiting.popleft()
+            batches = jax.tree.map(np.asarray, batches)
+            for i, first in enumerate(made):
+                yield first, jax.tree.map(lambda whole, i=i: whole[i * call.count:(i + 1) * call.count], batches)
 
 
 def generate(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXCITED) -> Stimuli:
@@ -206,7 +210,7 @@ def generate(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXC
     settings = resolve(settings, teacher)
     call = make_call(teacher, settings)
     key = jax.random.fold_in(jax.random.key(seed), use)
-    parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, call.total))]
+    parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, call.count))]
     x, probabilities = (np.concatenate([getattr(p, name) for p in parts])[: settings.count] for name in ('x', 'probabilities'))
     return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1))
 
@@ -234,15 +238,15 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
         own, left = (sum(stop - start for start, stop in map(store.bounds, shards)) for shards in (store.own, missing))
         done = own - left
         with Progress(own, 'stimuli', 'excite', writer, done=done) as progress:
-            firsts = (first for shard in missing for first in range(*store.bounds(shard), call.total))
+            firsts = (first for shard in missing for first in range(*store.bounds(shard), call.count))
             batches = stream(call, key, teacher, firsts)
             for shard in missing:
                 started = time.perf_counter()
                 start, stop = store.bounds(shard)
                 parts = []
-                for _, batch in itertools.islice(batches, math.ceil((stop - start) / call.total)):
+                for _, batch in itertools.islice(batches, math.ceil((stop - start) / call.count)):
                     parts.append(batch)
-                    produced = min(stop - start, len(parts) * call.total)
+                    produced = min(stop - start, len(parts) * call.count)
                     progress.update(done + produced, accepted=float(batch.accepted.sum() / batch.attempts.sum()))
                 whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
                 store.write(shard, teacher.scaling.inverse(whole.x), whole.probabilities, {

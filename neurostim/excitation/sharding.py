@@ -6,6 +6,8 @@ program holds no collective.
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
@@ -14,26 +16,38 @@ from jax.sharding import PartitionSpec as P
 from neurostim.errors import UserError
 
 
-class OverDevices:
-    """`excite` over this process's devices: ``call(key, first, networks, population)`` makes `total` consecutive stimuli.
+def use_all_cores() -> None:
+    """On CPU, makes every core that the process may use a device; call before anything else of JAX.
 
-    Device d makes those from first + d * count on; a device's stimuli do not depend on how many others there are.
+    A batch on each core instead of one on all: products share cores well, but XLA runs most other loops on one thread, so that one
+    device leaves cores idle. Where JAX or XLA was told a number of CPU devices, that number stays.
+    """
+    told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices >= 0
+    if not told:
+        jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+
+
+class OverDevices:
+    """`excite` over this process's devices: ``call(key, firsts, networks, population)`` makes a batch of `count` consecutive stimuli on
+    each; device d begins with stimulus firsts[d].
+
+    A stimulus does not depend on how many devices there are.
 
     Attributes:
-      total: stimuli a call: devices x count.
+      count: stimuli a device and call.
+      devices: how many there are.
     """
 
     def __init__(self, excite, count: int, devices=None):
-        """Takes `excite`, (key, first, networks, population) -> Excited of `count` stimuli, the number a device and call; devices
-        are all of this process's unless given."""
+        """Takes `excite`, (key, first, networks, population) -> Excited of `count` stimuli; devices are all of this process's unless
+        given."""
         devices = devices or jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ('device',), devices=devices, axis_types=(AxisType.Auto,))
 
         def on_one(key, firsts, networks, population):
             return excite(key, firsts[0], networks, population)
 
-        self.total = len(devices) * count
-        self._offsets = np.arange(len(devices), dtype=np.int32) * count
+        self.count, self.devices = count, len(devices)
         self._run = self._jitted = jax.jit(jax.shard_map(
             on_one, mesh=mesh, in_specs=(P(), P('device'), P(), P()), out_specs=P('device'), check_vma=False))
         self._everywhere, self._apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
@@ -42,16 +56,16 @@ class OverDevices:
     def compile(self, key, networks, population):
         """Compiles for arguments of these shapes without making anything; later calls take such arguments alone. Returns the program."""
         if self._run is self._jitted:
-            self._run = self._jitted.lower(*self._place(key, 0, networks, population)).compile()
+            self._run = self._jitted.lower(*self._place(key, [0] * self.devices, networks, population)).compile()
         return self._run
 
-    def __call__(self, key, first, networks, population):
-        return self._run(*self._place(key, first, networks, population))
+    def __call__(self, key, firsts, networks, population):
+        return self._run(*self._place(key, firsts, networks, population))
 
-    def _place(self, key, first, *constants):
+    def _place(self, key, firsts, *constants):
         if not self._given or any(a is not b for a, b in zip(self._given, constants, strict=True)):  # once, not with every batch
             self._given, self._placed = constants, jax.device_put(constants, self._everywhere)
-        return jax.device_put(key, self._everywhere), jax.device_put(self._offsets + np.int32(first), self._apart), *self._placed
+        return jax.device_put(key, self._everywhere), jax.device_put(np.asarray(firsts, np.int32), self._apart), *self._placed
 
 
 def join(coordinator: str, processes: int, process: int) -> None:

@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from neurostim.models.layers import Conv, GroupNorm, Stem, as_grid, dropout
+from neurostim.models.layers import Conv, GroupNorm, Stem, as_grid, dropout, flatten
 
 
 class Network(nn.Module):
@@ -26,6 +26,6 @@ class Network(nn.Module):
             h = Conv(self.width * 2 ** min(stage, 2), kernel, stride, name=f'conv{stage}')(h)
             h = activations[f'conv{stage}'] = nn.relu(GroupNorm(space, name=f'norm{stage}')(h))
             stage += 1
-        h = h.reshape(*h.shape[: h.ndim - 1 - space], -1)
+        h = flatten(h.reshape(*h.shape[: h.ndim - 1 - space], -1, h.shape[-1]))
         h = activations['dense'] = nn.relu(nn.Dense(4 * self.width, name='dense')(h))
         return nn.Dense(self.classes, name='head')(dropout(self, h, self.dropout_rate)), activations

@@ -3,18 +3,33 @@
 Every layer works on any number of leading axes, so that a model can be written for one example and `vmap`ped, or be given a
 batch at once, with the same result.
 
-Convolutions exist twice with the same weights. On CPU, XLA runs a convolution inside a loop 3-8 times slower than outside one,
-and turns `vmap` over kernels into a slow grouped convolution (jax issue 12868); shifted copies and one matrix product do
-not suffer. Elsewhere the native convolution is the fast one.
+Convolutions exist in three forms with the same weights. On CPU, XLA runs a convolution inside a loop 3-8 times slower than outside
+one, and turns `vmap` over kernels into a slow grouped convolution (jax issue 12868); matrix products do not suffer. So there a
+convolution is shifted copies and one product (`patches`), or on images half the products that this takes (`winograd`). Elsewhere the
+native convolution is the fast one.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# Toom-Cook's points besides 0 and infinity, in the order in which they are used: small numbers keep rounding small.
+POINTS = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 0.75, -4 / 3)
+TILES = range(2, 8)  # outputs at once that are considered: more would round too coarsely
+WINOGRAD_TAPS = (3, 4)
+LARGE_KERNEL = 2**20  # numbers
+WINOGRAD_CHANNELS = 16  # fewer make products too small to be worth the transforms
+
+
+def on_cpu() -> bool:
+    """Whether the forms of a layer that suit XLA's CPU compiler are chosen."""
+    return jax.default_backend() == 'cpu'
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -52,13 +67,59 @@ def patches(x: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> j
     return x
 
 
+@functools.lru_cache
+def toom_cook(size: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The linear maps that make a 'SAME' correlation of `size` samples with `taps` taps a product point by point.
+
+    With m outputs at once (those of `TILES` that need fewest products) there are n = m + taps - 1 points; outputs are `inverse @ ((kernel_map @ kernel) * (forward @ x))`
+    (Winograd 1980; Lavin & Gray 2016, arXiv 1509.09308), with padding and tiling folded into the maps.
+
+    Returns:
+      forward [n * tiles, size], kernel_map [n, taps], inverse [size, n * tiles]; rows and columns are ordered (point, tile).
+    """
+    tile_size = min(TILES, key=lambda m: math.ceil(size / m) * (m + taps - 1))
+    points, tiles = tile_size + taps - 1, math.ceil(size / tile_size)
+
+    def vandermonde(columns):
+        finite = np.array((0.0, *POINTS[: points - 2]))
+        return np.vstack([finite[:, None] ** np.arange(columns), np.eye(columns)[-1:]])  # the last point is infinity
+
+    tile_forward, tile_inverse = np.linalg.inv(vandermonde(points)).T, vandermonde(tile_size).T
+    forward, inverse = np.zeros((points, tiles, size)), np.zeros((size, points, tiles))
+    before = same_padding(size, taps, 1)[0]
+    for tile in range(tiles):
+        for i in range(points):
+            if 0 <= tile * tile_size + i - before < size:
+                forward[:, tile, tile * tile_size + i - before] = tile_forward[:, i]
+        for i in range(min(tile_size, size - tile * tile_size)):
+            inverse[tile * tile_size + i, :, tile] = tile_inverse[i]
+    maps = forward.reshape(-1, size), vandermonde(taps), inverse.reshape(size, -1)
+    return tuple(array.astype(np.float32) for array in maps)
+
+
+def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 'SAME' convolution of stride 1, [..., height, width, channels] -> [..., height, width, features], by half the multiplications:
+    Toom-Cook along the width; along the height the kernel's rows are products of shifted slices, which are added."""
+    height, rows = x.shape[-3], kernel.shape[0]
+    forward, kernel_map, inverse = toom_cook(x.shape[-2], kernel.shape[1])
+    points, lead = kernel_map.shape[0], x.shape[:-3]
+    spread = jnp.tensordot(forward.astype(x.dtype), x, (1, x.ndim - 2)).reshape(points, -1, *lead, height, x.shape[-1])
+    padding = [(0, 0)] * (spread.ndim - 2) + [same_padding(height, rows, 1), (0, 0)]
+    spread = jnp.pad(spread, padding)
+    spread = jnp.concatenate([jax.lax.slice_in_dim(spread, i, i + height, axis=spread.ndim - 2) for i in range(rows)], -1)
+    weights = jnp.einsum('pj,ijcf->picf', kernel_map.astype(kernel.dtype), kernel).reshape(points, -1, kernel.shape[-1])
+    y = jax.lax.dot_general(spread, weights, (((spread.ndim - 1,), (1,)), ((0,), (0,))))
+    y = jnp.tensordot(inverse.astype(x.dtype), y.reshape(inverse.shape[1], *lead, height, -1), 1)
+    return jnp.moveaxis(y, 0, -2)
+
+
 class Conv(nn.Module):
     """A 'SAME' convolution over the last axes before the channels.
 
     Attributes:
       features: output channels.
       kernel, stride: one entry a spatial axis.
-      native: XLA's convolution (True) or patches and one matrix product (False); None chooses by platform.
+      native: XLA's convolution (True) or matrix products (False); None chooses by platform.
     """
 
     features: int
@@ -71,7 +132,8 @@ class Conv(nn.Module):
     def __call__(self, x):
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
-        native = jax.default_backend() != 'cpu' if self.native is None else self.native
+        native = not on_cpu() if self.native is None else self.native
+        fewest = min(x.shape[-1], self.features)
         if native:
             lead = x.shape[: x.ndim - 1 - len(self.kernel)]
             flat = x.reshape(-1, *x.shape[len(lead):])
@@ -79,13 +141,79 @@ class Conv(nn.Module):
             y = jax.lax.conv_general_dilated(
                 flat, kernel.astype(x.dtype), self.stride, 'SAME', dimension_numbers=(f'N{space}C', f'{space}IO', f'N{space}C'))
             y = y.reshape(*lead, *y.shape[1:])
+        elif len(self.kernel) == 2 and set(self.stride) == {1} and self.kernel[1] in WINOGRAD_TAPS and fewest >= WINOGRAD_CHANNELS:
+            y = winograd(x, kernel.astype(x.dtype))
         else:
             y = patches(x, self.kernel, self.stride) @ kernel.reshape(-1, self.features).astype(x.dtype)
         return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.use_bias else y
 
 
+class Dense(nn.Module):
+    """A dense layer. On CPU a large kernel stands on the left of the product: XLA rearranges what is on the right at every call."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)).astype(x.dtype)
+        bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        if not on_cpu() or kernel.size < LARGE_KERNEL:
+            return x @ kernel + bias
+        turned = jax.lax.optimization_barrier(kernel.T)  # or XLA folds the transposition into the product, which makes it slow
+        y = jax.lax.dot_general(turned, x, (((1,), (x.ndim - 1,)), ((), ())))
+        return jnp.moveaxis(y, 0, -1) + bias
+
+
+def _sum_axis(x: jax.Array, axis: int) -> jax.Array:
+    """The sum over an axis, which is kept. By halves on CPU, where XLA's reductions take one number after another."""
+    if not on_cpu():
+        return x.sum(axis, keepdims=True)
+    while x.shape[axis] > 1:
+        size = x.shape[axis]
+        half = size // 2
+        low, high = jax.lax.slice_in_dim(x, 0, half, axis=axis), jax.lax.slice_in_dim(x, half, 2 * half, axis=axis)
+        rest = jax.lax.slice_in_dim(x, 2 * half, size, axis=axis)
+        x = low + high if size % 2 == 0 else jnp.concatenate([low + high, rest], axis)
+    return x
+
+
+def _group_mean(groups: int, space: int, x: jax.Array) -> jax.Array:
+    """The mean over the last `space` axes before the channels, and over the channels of a group: [..., 1 ..., channels]."""
+    channels, positions = x.shape[-1], math.prod(x.shape[-1 - space:-1])
+    for axis in range(x.ndim - 1 - space, x.ndim - 1):
+        x = _sum_axis(x, axis)
+    own_group = np.kron(np.eye(groups), np.full([channels // groups] * 2, groups / channels / positions))
+    return jnp.matmul(x, own_group.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def group_norm(groups: int, space: int, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Group normalisation of [..., *space, channels] (Wu & He 2018), with its derivative written out: half the passes over `x`."""
+    return _group_norm_forward(groups, space, x, scale, bias)[0]
+
+
+def _group_norm_forward(groups, space, x, scale, bias):
+    mean = _group_mean(groups, space, x)
+    centred = x - mean
+    rate = jax.lax.rsqrt(_group_mean(groups, space, centred * centred) + 1e-5)
+    slope = rate * scale
+    return x * slope + (bias - mean * slope), (x, mean, rate, scale)
+
+
+def _group_norm_backward(groups, space, kept, g):
+    x, mean, rate, scale = kept
+    y = (x - mean) * rate
+    inner = g * scale
+    through = inner - _group_mean(groups, space, inner) - y * _group_mean(groups, space, inner * y)
+    lead = tuple(range(g.ndim - 1))
+    return rate * through, (g * y).sum(lead), g.sum(lead)
+
+
+group_norm.defvjp(_group_norm_forward, _group_norm_backward)
+
+
 class GroupNorm(nn.Module):
-    """Group normalisation over the spatial axes of one example (Wu & He 2018).
+    """Group normalisation over the spatial axes of one example, in float32 at least.
 
     Not batch normalisation: one window's output must not depend on its neighbours in a batch, and per-example gradients,
     which differential privacy needs, must exist.
@@ -100,13 +228,20 @@ class GroupNorm(nn.Module):
         groups = max(1, channels // self.group_size)
         if channels % groups:
             groups = 1
-        y = x.reshape(*x.shape[:-1], groups, channels // groups)
-        axes = (*range(y.ndim - 2 - self.space, y.ndim - 2), y.ndim - 1)
-        mean = y.mean(axes, keepdims=True)
-        centred = y - mean
-        y = centred * jax.lax.rsqrt((centred * centred).mean(axes, keepdims=True) + 1e-5)
-        scale = self.param('scale', nn.initializers.ones, (channels,)).astype(x.dtype)
-        return y.reshape(x.shape) * scale + self.param('bias', nn.initializers.zeros, (channels,)).astype(x.dtype)
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        scale = self.param('scale', nn.initializers.ones, (channels,)).astype(dtype)
+        bias = self.param('bias', nn.initializers.zeros, (channels,)).astype(dtype)
+        return group_norm(groups, self.space, x.astype(dtype), scale, bias).astype(x.dtype)
+
+
+@jax.custom_vjp
+def flatten(x: jax.Array) -> jax.Array:
+    """[..., positions, channels] -> [..., positions * channels]. A copy: as a mere reshape XLA would make it a part of what computes `x`,
+    whose loop over channels then is no longer one of vector instructions (on CPU)."""
+    return jnp.concatenate([jax.lax.index_in_dim(x, i, x.ndim - 2, keepdims=False) for i in range(x.shape[-2])], -1)
+
+
+flatten.defvjp(lambda x: (flatten(x), x.shape), lambda shape, g: (g.reshape(shape),))
 
 
 def max_pool(x: jax.Array, space: int) -> jax.Array:

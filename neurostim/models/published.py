@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from neurostim.errors import UserError
-from neurostim.models.layers import Conv, dropout, max_pool, patches
+from neurostim.models.layers import Conv, Dense, dropout, max_pool, patches
 
 GLOROT = nn.initializers.glorot_uniform()
 SLOPE = 0.2  # of the leaky ReLUs
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
             h = dropout(self, max_pool(h, 2) if pool else h, self.dropout_rate)
         h = h.reshape(*h.shape[:-3], -1)
         for width in (1024, 128):
-            h = activations[f'dense{width}'] = nn.leaky_relu(nn.Dense(width, name=f'dense{width}')(h), SLOPE)
+            h = activations[f'dense{width}'] = nn.leaky_relu(Dense(width, name=f'dense{width}')(h), SLOPE)
             h = dropout(self, h, self.dropout_rate)
         return nn.Dense(self.classes, name='head')(h), activations
 
