@@ -16,11 +16,13 @@ What is measured, and how:
   FLOPs      XLA's cost analysis of the program as written, before fusion, so that what is computed twice counts once. It counts
              a loop's body once whatever its length: one gradient step is a program with one step less a program with none, with the
              teacher's own loops unrolled. The rate counts these steps alone: drawing a start and the last look at it are time, not work.
+             On CPU some convolutions take fewer multiplications than their definition does (neurostim/models/layers.py); `share` counts
+             what is computed, `book` what the definition would: the useful work, to be compared with other programs'.
   peak       the best of several large float32 matrix products, repeated through the run, in JAX's default precision for the device,
              which is what excitation uses too. Several accelerators are compared with as many times the peak of one.
-  roofline   the lesser of that peak and of memory bandwidth (the best pass over an array that no cache holds) times FLOPs a byte;
-             bytes are those that the compiled step reads and writes by XLA's analysis, fusions counted once and a recurrent
-             teacher's own loop too. A batch that stays in the cache moves less through memory than that, and may exceed the roof.
+  roofline   the lesser of that peak and of bandwidth times FLOPs a byte. Bytes are those that the compiled step reads and writes by
+             XLA's analysis, fusions counted once (a recurrent teacher's own loop once too); since a batch is meant to stay in a cache,
+             bandwidth is that of passes over arrays as large as the program's own buffers, on all devices at once.
   devices    `experiments/benchmark_devices.py`: the same number of stimuli a call on 1, 2, ... devices of one process, by turns. On
              CPU they are virtual and share all cores: what is shown is what spreading costs.
   memory     off CPU the allocator's peak since the process started; on CPU the most resident memory of the process during the row
@@ -49,7 +51,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
@@ -59,8 +60,9 @@ from neurostim import config as configs
 from neurostim import data, pipeline
 from neurostim import teacher as teachers
 from neurostim.errors import UserError, choose
-from neurostim.excitation import engine, flow, parameterisation, produce, targets
+from neurostim.excitation import engine, flow, parameterisation, produce, sharding, targets
 from neurostim.excitation.population import fit_population
+from neurostim.models import layers
 from neurostim.scaling import fit_scaling
 from neurostim.study import Study, make_study
 from neurostim.teacher import Teacher
@@ -68,7 +70,6 @@ from neurostim.teacher import Teacher
 _OUTPUT = flags.DEFINE_string('output', None, 'The JSON file to write.')
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'benchmark.py'
 CASES = ('cnn', 'committee', 'published')
-DTYPES = ('float32', 'bfloat16')
 TORCH = "PyTorch is not installed, so there is no comparison: pip install 'torch==2.13.0' threadpoolctl, or `make bench`"
 
 
@@ -121,21 +122,9 @@ def experiment_case(config) -> Case:
     return Case(teacher, tuple(dict.fromkeys((settings.method, 'direct'))), (0,))
 
 
-def in_dtype(teacher: Teacher, dtype: str) -> Teacher:
-    """The same teacher, computing in `dtype`; logits stay float32."""
-    if dtype == 'float32':
-        return teacher
-
-    def apply(params, x, dropout_key=None):
-        logits, activations = teacher.model.apply(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params), x.astype(dtype), dropout_key)
-        return logits.astype(jnp.float32), activations
-
-    return dataclasses.replace(teacher, model=teacher.model._replace(apply=apply))
-
-
-def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, str, produce.Settings]]:
-    """Every row to measure as (case, teacher, dtype, resolved settings); refuses what does not fit before anything is timed."""
-    dtypes = config.dtypes or (DTYPES[:1] if jax.default_backend() == 'cpu' else DTYPES)
+def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, produce.Settings]]:
+    """Every row to measure as (case, teacher, resolved settings); refuses what does not fit before anything is timed."""
+    dtypes = config.dtypes or (produce.DTYPES[:1] if jax.default_backend() == 'cpu' else produce.DTYPES)
     rows = []
     for name, case in cases.items():
         for method in config.methods or case.methods:
@@ -143,21 +132,24 @@ def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, str, produc
             if steps < 0 and case.teacher.kind == 'images':
                 steps = {'direct': 20, 'generator': 5}.get(method, -1)
             for batch in (0,) if method == 'generator' and not config.batches else config.batches or case.batches:
-                settings = produce.resolve(produce.Settings(method, steps=steps, batch=batch), case.teacher)
-                rows += [(name, in_dtype(case.teacher, dtype), dtype, settings) for dtype in dtypes]
+                for dtype in dtypes:
+                    settings = produce.Settings(method, steps=steps, batch=batch, dtype=dtype)
+                    rows.append((name, case.teacher, produce.resolve(settings, case.teacher)))
     return rows
 
 
-def step_flops(teacher: Teacher, settings: produce.Settings, stimuli: int = 4) -> float:
-    """FLOPs of one gradient step of one stimulus: forward, backward to the searched variables, objective and Adam."""
+def step_flops(teacher: Teacher, settings: produce.Settings, textbook: bool = False, stimuli: int = 4) -> float:
+    """FLOPs of one gradient step of one stimulus: forward, backward to the searched variables, objective and Adam; with `textbook` those
+    that convolutions take by their definition, whatever they are computed by."""
     sampler = targets.make_sampler('threshold', teacher.population['class_share'])
 
     def flops(steps):
         options = engine.Options(steps, settings.learning_rate, weights=settings.weights)
-        excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli)
+        excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli, settings.dtype)
         return jax.jit(excite).lower(jax.random.key(0), 0, teacher.networks, teacher.population).cost_analysis()['flops']
 
-    with mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)):
+    with (mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)),
+          mock.patch.object(layers, 'WINOGRAD_TAPS', () if textbook else layers.WINOGRAD_TAPS)):
         return (flops(1) - flops(0)) / stimuli
 
 
@@ -167,13 +159,15 @@ class Timed(NamedTuple):
     Attributes:
       total: stimuli a call.
       compile_seconds: what compiling took.
-      bytes_accessed: of the program, by XLA's analysis, a loop's body counted once; nan where it does not say.
+      bytes_accessed: of a device's program, by XLA's analysis, a loop's body counted once; nan where it does not say.
+      buffer_bytes: what a device's program keeps while it runs, its arguments apart.
     """
 
     run: Any
     total: int
     compile_seconds: float
     bytes_accessed: float
+    buffer_bytes: int
 
 
 def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, devices=None) -> Timed:
@@ -190,7 +184,8 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
             pass
         return time.perf_counter() - started
 
-    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
+    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan),
+                 program.memory_analysis().temp_size_in_bytes)
 
 
 def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:
@@ -199,11 +194,11 @@ def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> fl
     return (timed.bytes_accessed - still.bytes_accessed) / settings.batch
 
 
-def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings, config) -> dict[str, Any]:
+def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> dict[str, Any]:
     """One row, but for its fractions of the peak and of the roofline."""
     reset = reset_peak_memory()
     timed = timed_excitation(teacher, settings, config.seed)
-    run, total, compile_seconds, _ = timed
+    run, total, compile_seconds = timed[:3]
     run(1)
     once = run(1)
     calls = max(1, math.ceil(config.seconds / once))
@@ -212,14 +207,15 @@ def measure(name: str, teacher: Teacher, dtype: str, settings: produce.Settings,
     others = watch.other_cpus()
     rates = [total / s for s in seconds]
     memory, kind = peak_memory(reset)
-    flops, median = step_flops(teacher, settings), statistics.median(rates)
+    flops, textbook, median = step_flops(teacher, settings), step_flops(teacher, settings, textbook=True), statistics.median(rates)
     moved = step_bytes(teacher, settings, timed) if settings.steps and settings.method != 'generator' else math.nan
     return {
         'model': name, 'members': list(teacher.names), 'shape': list(teacher.shape), 'method': settings.method, 'batch': settings.batch,
-        'steps': settings.steps, 'dtype': dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
+        'steps': settings.steps, 'dtype': settings.dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
         'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
         'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': compile_seconds,
-        'bytes_per_sample_step': moved if moved > 0 else None,
+        'textbook_flops_per_sample_step': textbook, 'bytes_per_sample_step': moved if moved > 0 else None,
+        'buffer_bytes': timed.buffer_bytes,
         'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'other_cpus': others, 'repeats': config.repeats, 'calls_a_repeat': calls}
 
 
@@ -240,7 +236,8 @@ def versus(config, say) -> list[dict[str, Any]]:
             continue
         spec = {**config.versus.to_dict(), 'threads': threads, 'seconds': config.seconds, 'seed': config.seed}
         variables = {name: str(threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')}
-        xla = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_multi_thread_eigen={"true" if threads > 1 else "false"}'
+        xla = (f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_multi_thread_eigen={"true" if threads > 1 else "false"} '
+               f'--xla_force_host_platform_device_count={threads}')
         os.sched_setaffinity(0, cpus[:threads])  # of this thread; what it starts inherits it
         try:
             worker = subprocess.Popen(
@@ -292,20 +289,22 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
         cases = {name: make_case(name, config.seed, config.generator) for name in config.cases}
     planned = plan(cases, config)
     load = os.getloadavg()
-    peak, bandwidth, rows = matmul_peak(config.peak_sizes), memory_bandwidth(), []
+    peak, bandwidth, rows = matmul_peak(config.peak_sizes), functools.cache(memory_bandwidth), []
     for i, (name, *what) in enumerate(planned):
         rows.append(measure(name, *what, config))
         peak = max(peak, matmul_peak(config.peak_sizes, 2))
         say(f'{i + 1}/{len(planned)} ' + row_line(rows[-1]))
-    devices = 1 if jax.default_backend() == 'cpu' else jax.local_device_count()
+    accelerators = 1 if jax.default_backend() == 'cpu' else jax.local_device_count()  # a CPU's peak is of all its cores
     for row in rows:
-        row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * devices)
+        row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * accelerators)
+        row['textbook_fraction'] = row['fraction_of_matmul_peak'] * row['textbook_flops_per_sample_step'] / row['flops_per_sample_step']
+        row['bytes_per_second'] = bandwidth(2 ** round(math.log2(max(row['buffer_bytes'], 2**16))))
         moved = row['bytes_per_sample_step']
-        roof = min(peak, row['flops_per_sample_step'] / moved * bandwidth) if moved else None
-        row['fraction_of_roofline'] = row['flops_per_second'] / (roof * devices) if roof else None
+        roof = min(peak * accelerators, row['flops_per_sample_step'] / moved * row['bytes_per_second']) if moved else None
+        row['fraction_of_roofline'] = row['flops_per_second'] / roof if roof else None
     return {'device': device_name(), 'versions': {'jax': jax.__version__, 'python': platform.python_version()},
             'load_average': [list(load), list(os.getloadavg())], 'matmul_peak_flops_per_second': peak,
-            'memory_bytes_per_second': bandwidth, 'rows': rows, 'devices': over_devices(config, say), 'versus': versus(config, say)}
+            'rows': rows, 'devices': over_devices(config, say), 'versus': versus(config, say)}
 
 
 def check(config) -> None:
@@ -314,7 +313,7 @@ def check(config) -> None:
     Raises:
       UserError: naming the field, its value and the choices.
     """
-    for field, names in (('cases', CASES), ('methods', tuple(parameterisation.NAMES)), ('dtypes', DTYPES)):
+    for field, names in (('cases', CASES), ('methods', tuple(parameterisation.NAMES)), ('dtypes', produce.DTYPES)):
         for name in config[field]:
             choose(name, names, f'name in {field}')
     for name in config.versus.models:
@@ -335,11 +334,11 @@ def check(config) -> None:
 
 def row_line(row: dict[str, Any]) -> str:
     """A row of the table."""
-    share, roof = (' ' * 6 if row.get(name) is None else f'{row[name]:6.3f}'
-                   for name in ('fraction_of_matmul_peak', 'fraction_of_roofline'))
+    share, book, roof = (' ' * 6 if row.get(name) is None else f'{row[name]:6.3f}'
+                         for name in ('fraction_of_matmul_peak', 'textbook_fraction', 'fraction_of_roofline'))
     low, high = (100 * (rate / row['stimuli_per_second'] - 1) for rate in row['stimuli_per_second_range'])
     return (f'{row["model"]:<18}{row["method"]:<10}{row["dtype"]:<9}{row["batch"]:>6}{row["steps"]:>6}{row["stimuli_per_second"]:>11.1f}'
-            f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share} {roof}'
+            f' {low:+4.0f}{high:+4.0f} %{row["sample_steps_per_second"]:>12.0f}{row["flops_per_second"] / 1e9:>10.1f} {share} {book} {roof}'
             f'{row["compile_seconds"]:>11.1f}{row["peak_memory_bytes"] / 2**20:>9.0f}{row["other_cpus"] or 0:>8.1f}')
 
 
@@ -358,10 +357,10 @@ def versus_line(row: dict[str, Any]) -> str:
 def table(results: dict[str, Any]) -> str:
     """The whole file for a reader."""
     heading = (f'{"model":<18}{"method":<10}{"dtype":<9}{"batch":>6}{"steps":>6}{"stimuli/s":>11}{"spread":>11}{"steps/s":>12}'
-               f'{"GFLOP/s":>10} {"share":>6} {"roof":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
+               f'{"GFLOP/s":>10} {"share":>6} {"book":>6} {"roof":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
     return '\n'.join([
-        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it), '
-        f'memory {results["memory_bytes_per_second"] / 1e9:.0f} GB/s (roof: fraction of what both allow; '
+        f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; '
+        'book: the same with FLOPs as convolutions are defined; roof: fraction of what it and the bandwidth allow; '
         'others: CPUs that other processes kept busy)',
         heading, *map(row_line, results['rows']),
         *map(devices_line, results['devices']), *map(versus_line, results['versus'])])
@@ -418,6 +417,7 @@ def main(_) -> None:
     """Measures, prints and writes."""
     path = pathlib.Path(_OUTPUT.value)
     try:
+        sharding.use_all_cores()
         results = benchmark(flags.FLAGS.config)
         temporary = path.with_name(path.name + '.tmp')
         temporary.write_text(json.dumps(results, indent=1))

@@ -38,15 +38,20 @@ def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
     return best
 
 
-def memory_bandwidth(numbers: int = 2**26, repeats: int = 5) -> float:
-    """Bytes a second, read and written, of the best pass over an array that no cache holds."""
-    scale, best = jax.jit(lambda a: 2 * a), 0.0
-    a = jnp.ones(numbers)
-    scale(a).block_until_ready()
+def memory_bandwidth(device_bytes: int, repeats: int = 5) -> float:
+    """Bytes a second, read and written, of the best passes over an array of `device_bytes` on every device at once."""
+    devices = jax.local_device_count()
+    passes = max(1, 2**28 // device_bytes)
+
+    def scale(a):  # a step that no compiler can merge with the next
+        return jax.lax.fori_loop(0, passes, lambda _, a: jax.lax.optimization_barrier(0.999 * a), a)
+
+    everywhere, best = jax.pmap(scale), 0.0
+    a = everywhere(jnp.ones((devices, device_bytes // 4)))
     for _ in range(repeats):
         started = time.perf_counter()
-        scale(a).block_until_ready()
-        best = max(best, 2 * a.nbytes / (time.perf_counter() - started))
+        everywhere(a).block_until_ready()
+        best = max(best, 2 * passes * a.nbytes / (time.perf_counter() - started))
     return best
 
 

@@ -133,6 +133,58 @@ def test_convolution_as_patches_equals_native():
         np.testing.assert_allclose(ours, native, rtol=1e-4, atol=1e-4, err_msg=f'{size} {kernel} {stride}')
 
 
+@pytest.mark.parametrize('taps', layers.WINOGRAD_TAPS)
+def test_convolution_by_toom_cook_equals_patches(taps):
+    """On images of every size that leaves a tile full, cut or alone; with its derivatives, and with a kernel for each image."""
+    rng = np.random.default_rng(taps)
+    for size in (1, 2, 5, 7, 9, 14):
+        x, g = rng.normal(size=(2, size, size + 1, 16)).astype(np.float32), rng.normal(size=(2, size, size + 1, 5)).astype(np.float32)
+        kernel = (rng.normal(size=(taps, taps, 16, 5)) / 4 / taps).astype(np.float32)
+
+        def plain(x, kernel):
+            return layers.patches(x, kernel.shape[:2], (1, 1)) @ kernel.reshape(-1, kernel.shape[-1])
+
+        @jax.jit
+        def all_of(x, kernel, g):
+            out = []
+            for convolve in (layers.winograd, plain):
+                y, pull = jax.vjp(convolve, x, kernel)
+                out.append((y, *pull(g), jax.vmap(convolve)(x, jnp.stack([kernel, -kernel]))))
+            return out
+
+        for ours, expected in zip(*all_of(x, kernel, g), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4, err_msg=f'{size}')
+
+
+def test_toom_cook_convolves_exactly_but_for_rounding():
+    for size, taps in ((6, 3), (7, 4), (28, 4)):
+        forward, kernel_map, inverse = (array.astype(float) for array in layers.toom_cook(size, taps))
+        rng = np.random.default_rng(size)
+        x, kernel = rng.normal(size=size), rng.normal(size=taps)
+        tiles = len(forward) // len(kernel_map)
+        ours = inverse @ (np.repeat(kernel_map @ kernel, tiles) * (forward @ x))
+        before, after = layers.same_padding(size, taps, 1)
+        np.testing.assert_allclose(ours, np.correlate(np.pad(x, (before, after)), kernel), atol=1e-4)
+        assert len(forward) < 0.75 * size * taps
+
+
+def test_large_dense_layers_and_flattening_equal_plain_ones(monkeypatch):
+    monkeypatch.setattr(layers, 'LARGE_KERNEL', 1)
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (rng.normal(size=size).astype(np.float32) for size in ((3, 4, 5), (20, 7), (7,)))
+
+    def ours(x):
+        return layers.Dense(7).apply({'params': {'kernel': kernel, 'bias': bias}}, layers.flatten(x))
+
+    def plain(x):
+        return x.reshape(*x.shape[:-2], -1) @ kernel + bias
+
+    for over in (lambda f: f, jax.vmap):
+        both = [jax.value_and_grad(lambda x, f=over(f): (f(x) ** 2).sum())(x) for f in (ours, plain)]
+        assert_close(*both)
+    assert_close(ours(x), plain(x))
+
+
 def test_group_norm_equals_flax():
     rng = np.random.default_rng(0)
     cases = [(16, 1), (24, 2), (8, 2), (12, 1), (3, 1)]  # channels and spatial axes
@@ -145,14 +197,17 @@ def test_group_norm_equals_flax():
         for (channels, space), (x, (scale, bias)) in zip(cases, given, strict=True):
             params = {'params': {'scale': scale, 'bias': bias}}
             flax = nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, epsilon=1e-5, use_fast_variance=False)
-            out.append((layers.GroupNorm(space).apply(params, x), flax.apply(params, x)))
+            out.append([(module.apply(params, x), jax.grad(lambda p, x, m=module: (m.apply(p, x) ** 3).sum(), (0, 1))(params, x))
+                        for module in (layers.GroupNorm(space), flax)])
         return out
 
-    normed = both(given)
+    slopes = both(given)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *zip(*slopes, strict=True))
+    normed = [[value for value, _ in pair] for pair in slopes]
     assert_close(*zip(*normed, strict=True))
     for x, _ in given:
         x[1] = 1e3  # a neighbour changes nothing
-    for (ours, _), (again, _) in zip(normed, both(given), strict=True):
+    for (ours, _), ((again, _), _) in zip(normed, both(given), strict=True):
         np.testing.assert_array_equal(ours[0], again[0])
 
 

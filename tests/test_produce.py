@@ -179,6 +179,30 @@ def test_batches_share_one_compilation(teacher, fresh_call):
     assert np.abs(again[total].x - first.x).max() > 0.01
 
 
+def test_batches_come_in_order_whatever_devices_make_them(teacher):
+    """Two at a time, the last alone."""
+    calls = []
+
+    class Two:
+        count, devices = 3, 2
+
+        def __call__(self, key, firsts, networks, population):
+            calls.append(list(firsts))
+            return (np.concatenate([first + np.arange(3) for first in firsts]),)
+
+    found = [(first, list(batch[0])) for first, batch in produce.stream(Two(), None, teacher, [9, 0, 30, 3, 6])]
+    assert found == [(first, [first, first + 1, first + 2]) for first in (9, 0, 30, 3, 6)]
+    assert calls == [[9, 0], [30, 3], [6, 6]]
+
+
+def test_few_digits_serve_the_search_alone(teacher):
+    """In bfloat16 stimuli differ a little; their labels are what the whole teacher says of them."""
+    settings = dataclasses.replace(SETTINGS, count=64)
+    whole, few = (produce.generate(teacher, dataclasses.replace(settings, dtype=dtype), seed=3) for dtype in ('float32', 'bfloat16'))
+    assert 0 < np.abs(few.x - whole.x).max() < 0.2 * whole.x.std()
+    np.testing.assert_allclose(few.probabilities, teacher.probabilities(few.x), atol=1e-5)
+
+
 def test_compiling_makes_nothing_and_changes_nothing(teacher, fresh_call):
     settings = produce.resolve(SETTINGS, teacher)
     plain, ahead = fresh_call(teacher, settings), fresh_call(teacher, settings)
@@ -250,6 +274,7 @@ def test_resolve_fills_in_what_was_left_open(teacher):
 @pytest.mark.parametrize('settings,message', [
     ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, amortised, direct"),
     ({'method': 'generator'}, "excite.method 'generator' makes images"),
+    ({'dtype': 'float16'}, "unknown excite.dtype 'float16': choose one of float32, bfloat16"),
     ({'count': 0}, 'excite.count is 0'), ({'count': -5}, 'excite.count is -5'), ({'attempts': 0}, 'excite.attempts is 0'),
     ({'chain': 0}, 'excite.chain is 0'), ({'batch': -2}, 'excite.batch is -2'), ({'lanes': -1}, 'excite.lanes is -1'),
     ({'steps': -2}, 'excite.steps is -2'), ({'learning_rate': -0.1}, 'excite.learning_rate is -0.1'),

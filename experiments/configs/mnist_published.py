@@ -21,7 +21,7 @@ def get_config():
     config.excite.count = 1000
     config.excite.accept = True
     config.excite.chain = 125
-    config.excite.batch = 1000
+    config.excite.batch = 500  # four chains
     config.excite.target.name = 'threshold'
     config.students = ('published', 'cnn', 'mlp', 'random_forest')
     config.student_steps = 800

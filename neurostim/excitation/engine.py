@@ -252,8 +252,29 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
     return excite
 
 
-def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int):
-    """The excite function of a method for a teacher, whose `networks` it takes; see :func:`make_excite`."""
+def in_dtype(apply, dtype: str):
+    """The same ``apply(params, x) -> (logits, activations)``, computing in `dtype`; logits and the gradient of `x` stay float32."""
+    if dtype == 'float32':
+        return apply
+
+    def narrow(params, x):
+        logits, activations = apply(jax.tree.map(lambda leaf: leaf.astype(dtype), params), x.astype(dtype))
+        return logits.astype(jnp.float32), activations
+
+    return narrow
+
+
+def relabelled(excite, teacher_apply):
+    """`excite` whose stimuli are labelled anew: what was searched in few digits is not judged in few."""
+    def labelled(key, first, networks, population):
+        made = excite(key, first, networks, population)
+        return made._replace(probabilities=jax.nn.softmax(teacher_apply(networks, made.x)[0]))
+    return labelled
+
+
+def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int, dtype: str = 'float32'):
+    """The excite function of a method for a teacher, whose `networks` it takes; see :func:`make_excite`. The teacher computes gradients
+    in `dtype`, labels in float32."""
     inhibition = None
     if options.weights.inhibit:
         apply_identity = make_apply(teacher.identity.networks(teacher.shape))
@@ -261,9 +282,12 @@ def build(teacher, population: dict, method: str, target_sampler, options: Optio
         people = np.array([person in named for person in teacher.identity.people])
         inhibition = make_inhibition(
             options.weights.inhibit_form, people, lambda networks, x: (apply_identity(networks[1][0], x), networks[1][1]))
-    apply_teacher = lambda networks, x: teacher.model.apply(networks[0], x)  # noqa: E731
+    searched = in_dtype(teacher.model.apply, dtype)
+    apply_teacher = lambda networks, x: searched(networks[0], x)  # noqa: E731
     if method == AMORTISED:
         from neurostim.excitation import amortised  # which builds on this file
-        return amortised.make_excite(teacher.shape, target_sampler, apply_teacher, options, count, inhibition)
-    parameterisation = parameterisations.make(method, teacher.shape, population)
-    return make_excite(parameterisation, target_sampler, apply_teacher, options, count, lanes, inhibition)
+        excite = amortised.make_excite(teacher.shape, target_sampler, apply_teacher, options, count, inhibition)
+    else:
+        parameterisation = parameterisations.make(method, teacher.shape, population)
+        excite = make_excite(parameterisation, target_sampler, apply_teacher, options, count, lanes, inhibition)
+    return excite if dtype == 'float32' else relabelled(excite, lambda networks, x: teacher.model.apply(networks[0], x))

@@ -18,12 +18,14 @@ from neurostim.excitation import engine, flow, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
+from neurostim.models.layers import on_cpu
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
-CACHE_NUMBERS = 30_000  # numbers in a batch of stimuli on CPU: with their activations they fit a core's cache
+CPU_BATCH = (100_000, 128)  # numbers in a batch, and stimuli at most: with their activations they fit a core's cache
+ACCELERATOR_BATCH = (2**21, 8192)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Settings:
       batch: stimuli a device and call; 0 chooses a size that fits the cache, -1 what is fastest on this machine: measured once,
         then remembered (:mod:`neurostim.excitation.batch`).
       lanes: with acceptance, stimuli worked on at once; 0 chooses.
+      dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
 
@@ -69,12 +72,14 @@ class Settings:
     candidates: int = 1
     batch: int = 0
     lanes: int = 0
+    dtype: str = 'float32'
     target: TargetSettings = TargetSettings()
     weights: Weights = Weights(tether=0.3)
 
 
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
-LANES = {'amortised': 4096, 'generator': 8}  # a generator for many stimuli, or one for each
+DTYPES = ('float32', 'bfloat16')
+LANES = {'amortised': 4096, 'generator': 4}  # a generator for many stimuli, or one for each
 DEFAULT_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
 
 
@@ -92,6 +97,7 @@ def check(settings: Settings) -> None:
     for name, value in dataclasses.asdict(settings.weights).items():
         if not isinstance(value, str) and not math.isfinite(value):
             raise UserError(f'excite.weights.{name} is {value}: give a finite number')
+    choose(settings.dtype, DTYPES, 'excite.dtype')
     choose(settings.weights.inhibit_form, INHIBITIONS, 'excite.weights.inhibit_form')
     if settings.accept and settings.candidates > 1:
         raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
@@ -116,8 +122,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         _check_amortised(settings, teacher)
     else:
         parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
-    fits_cache = int(np.clip(2 ** round(math.log2(CACHE_NUMBERS / math.prod(teacher.shape))), 16, 512))
-    lanes = settings.lanes or LANES.get(method, fits_cache)
+    numbers, most = CPU_BATCH if on_cpu() else ACCELERATOR_BATCH
+    fits = int(np.clip(2 ** round(math.log2(numbers / math.prod(teacher.shape))), 16, most))
+    lanes = settings.lanes or LANES.get(method, fits)
     batch = max(settings.batch, 0) or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
     if settings.accept:
         batch = math.ceil(batch / settings.chain) * settings.chain
@@ -181,7 +188,7 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts,
                              settings.candidates, settings.weights)
     count = settings.batch if settings.accept else settings.lanes
-    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes)
+    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes, settings.dtype)
     return sharding.OverDevices(excite, count, devices)
 
 

@@ -71,8 +71,9 @@ def patches(x: jax.Array, kernel: tuple[int, ...], stride: tuple[int, ...]) -> j
 def toom_cook(size: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The linear maps that make a 'SAME' correlation of `size` samples with `taps` taps a product point by point.
 
-    With m outputs at once (those of `TILES` that need fewest products) there are n = m + taps - 1 points; outputs are `inverse @ ((kernel_map @ kernel) * (forward @ x))`
-    (Winograd 1980; Lavin & Gray 2016, arXiv 1509.09308), with padding and tiling folded into the maps.
+    With m outputs at once, the number of `TILES` that needs fewest products, there are n = m + taps - 1 points; the correlation is
+    `inverse @ ((kernel_map @ kernel) * (forward @ x))` (Winograd 1980; Lavin & Gray 2016, arXiv 1509.09308), with padding and tiling
+    folded into the maps.
 
     Returns:
       forward [n * tiles, size], kernel_map [n, taps], inverse [size, n * tiles]; rows and columns are ordered (point, tile).
