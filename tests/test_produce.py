@@ -256,6 +256,15 @@ def test_devices_do_not_speak_to_each_other(eight):
     assert spread and not any(COLLECTIVES.search(program) for program in programs)
 
 
+@pytest.mark.parametrize('told', [0, 3])
+def test_every_core_is_a_device_unless_told_otherwise(told):
+    code = 'from neurostim.excitation import sharding; sharding.use_all_cores(); import jax; print(jax.local_device_count())'
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
+                   'XLA_FLAGS': f'--xla_force_host_platform_device_count={told}' if told else ''}
+    made = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    assert int(made.stdout) == (told or len(os.sched_getaffinity(0)))
+
+
 # ---------------------------------------------------------------------------------------------------- settings
 
 
