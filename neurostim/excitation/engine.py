@@ -183,8 +183,8 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
         def one(arguments):
             wanted, index, tries, lane = arguments
             return jax.lax.cond(wanted, lambda: begin(key, population, index, tries), lambda: lane)
-        if warm:  # megabytes of weights a lane: draw only what is wanted, one after another
-            return jax.lax.map(one, (mask, first + slot, attempt, now))
+        if warm:  # megabytes of weights a lane: draw only what is wanted, one after another, and copy nothing where nothing is
+            return jax.lax.cond(mask.any(), lambda: jax.lax.map(one, (mask, first + slot, attempt, now)), lambda: now)
         return pick(mask, jax.vmap(begin, (None, None, 0, 0))(key, population, first + slot, attempt), now)
 
     def excite(key, first, networks, population):
