@@ -114,6 +114,14 @@ def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.moveaxis(y, 0, -2)
 
 
+def convolve(x: jax.Array, kernel: jax.Array, stride: tuple[int, ...]) -> jax.Array:
+    """A 'SAME' convolution of [..., *space, channels] with a kernel [*kernel, channels, features], by matrix products."""
+    *taps, channels, features = kernel.shape
+    if len(taps) == 2 and set(stride) == {1} and taps[1] in WINOGRAD_TAPS and min(channels, features) >= WINOGRAD_CHANNELS:
+        return winograd(x, kernel)
+    return patches(x, tuple(taps), stride) @ kernel.reshape(-1, features)
+
+
 class Conv(nn.Module):
     """A 'SAME' convolution over the last axes before the channels.
 
@@ -134,7 +142,6 @@ class Conv(nn.Module):
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
         native = not on_cpu() if self.native is None else self.native
-        fewest = min(x.shape[-1], self.features)
         if native:
             lead = x.shape[: x.ndim - 1 - len(self.kernel)]
             flat = x.reshape(-1, *x.shape[len(lead):])
@@ -142,10 +149,8 @@ class Conv(nn.Module):
             y = jax.lax.conv_general_dilated(
                 flat, kernel.astype(x.dtype), self.stride, 'SAME', dimension_numbers=(f'N{space}C', f'{space}IO', f'N{space}C'))
             y = y.reshape(*lead, *y.shape[1:])
-        elif len(self.kernel) == 2 and set(self.stride) == {1} and self.kernel[1] in WINOGRAD_TAPS and fewest >= WINOGRAD_CHANNELS:
-            y = winograd(x, kernel.astype(x.dtype))
         else:
-            y = patches(x, self.kernel, self.stride) @ kernel.reshape(-1, self.features).astype(x.dtype)
+            y = convolve(x, kernel.astype(x.dtype), self.stride)
         return y + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.use_bias else y
 
 

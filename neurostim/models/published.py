@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from neurostim.errors import UserError
-from neurostim.models.layers import Conv, Dense, dropout, max_pool, patches
+from neurostim.models.layers import Conv, Dense, convolve, dropout, max_pool
 
 GLOROT = nn.initializers.glorot_uniform()
 SLOPE = 0.2  # of the leaky ReLUs
@@ -62,7 +62,7 @@ class TransposedConv(nn.Module):
 
         kernel = self.param('kernel', initialise, (taps * taps * x.shape[-1], phases * self.features))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        y = patches(x, (taps, taps), (1, 1)) @ kernel
+        y = convolve(x, kernel.reshape(taps, taps, x.shape[-1], -1), (1, 1))
         height, width = y.shape[-3:-1]
         y = y.reshape(*y.shape[:-1], self.stride, self.stride, self.features)
         y = jnp.moveaxis(y, -3, -4)  # [..., height, phase, width, phase, features]
