@@ -19,6 +19,7 @@ from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
 from neurostim.private import PrivacyOptions
+from neurostim.teacher import COMMITTEES
 from neurostim.training import TrainingOptions
 
 STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
@@ -31,8 +32,8 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
-        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions()),
-                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together',
+                    'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
@@ -53,6 +54,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError('teacher.models is empty: name at least one model')
     for name in config.teacher.models:
         choose(name, models.NAMES, 'model in teacher.models')
+    choose(config.teacher.committee, COMMITTEES, 'teacher.committee')
     for name in config.teacher.identity.models:
         choose(name, models.NAMES, 'model in teacher.identity.models')
     for name in config.students:
@@ -85,6 +87,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.teacher.privacy.epsilon and config.teacher.identity.models:
         raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, but teacher.identity.models names networks whose '
                         'training is not private: leave teacher.identity.models empty, or epsilon 0')
+    if config.teacher.privacy.epsilon and config.teacher.committee != 'together':
+        raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, and its teacher is one network: leave '
+                        f"teacher.committee 'together', it is {config.teacher.committee!r}")
     produce.check(excite_settings(config))
 
 

@@ -79,7 +79,8 @@ def train(config, workdir: pathlib.Path, say) -> None:
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
-                    'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
+                    'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
+                    'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
@@ -98,7 +99,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     else:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            lambda line: say(f'train: {line}'))
+            config.teacher.committee, lambda line: say(f'train: {line}'))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
