@@ -122,7 +122,7 @@ def committee_parts(study: Study, committee: str, members: int, seed: int) -> np
         absent = np.setdiff1d(np.arange(len(study.classes)), study.y[part == i])
         if len(absent):
             raise UserError(f"teacher.committee is {committee!r}, but of the {committee} dealt to member {i + 1} of {members} none "
-                            f"has class {study.classes[absent[0]]!r}: name fewer members in teacher.models, or choose another teacher.committee")
+                            f"has class {study.classes[absent[0]]!r}: name fewer members in teacher.models, or choose another committee")
     return part
 
 
