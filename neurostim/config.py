@@ -18,7 +18,7 @@ from neurostim.excitation import produce
 from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
-from neurostim.private import PrivacyOptions
+from neurostim.private import UNITS, PrivacyOptions
 from neurostim.teacher import COMMITTEES
 from neurostim.training import TrainingOptions
 
@@ -75,6 +75,8 @@ def check(config: ml_collections.ConfigDict) -> None:
                         f'{membership.FEWEST_SHADOWS}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
+    if not 0 <= config.teacher.training.shift <= 0.5:
+        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5')
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:
@@ -82,8 +84,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, least in (('steps', 0), ('width', 1), ('batch', 1), ('learning_rate', 0)):
         if not least <= config.teacher.flow[name] < math.inf:
             raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}')
+    choose(config.teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name, value in config.teacher.privacy.items():
-        if not 0 <= value < math.inf or (name != 'epsilon' and not value):
+        if name != 'unit' and (not 0 <= value < math.inf or (name != 'epsilon' and not value)):
             raise UserError(f'teacher.privacy.{name} is {value}: give a finite number above 0 (epsilon: or 0, for no such promise)')
     if config.teacher.privacy.epsilon and config.teacher.identity.models:
         raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, but teacher.identity.models names networks whose '

@@ -145,6 +145,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       report: called with a line of text as members are done.
     """
     options = options or training.TrainingOptions()
+    if options.shift and study.kind != 'windows':
+        raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
+                        'leave it 0')
     train = study.part(test=False)
     scaling = fit_scaling(train.x, study.kind)
     x, n_classes = scaling.forward(train.x), len(study.classes)

@@ -177,8 +177,8 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
     subject = _attack_subjects(study, scaled, train, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
                                lambda done: progress(models + done))
     return {'record': record, 'subject': subject, 'canaries': canaries,
-            'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians for each class, '
-                         f'{options.stimuli} stimuli, no inhibition'}
+            'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
+                         f'for {"each class" if options.by_class else "all classes"}, {options.stimuli} stimuli, no inhibition'}
 
 
 def count(models: int) -> int:

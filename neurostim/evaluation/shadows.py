@@ -34,8 +34,10 @@ class ShadowOptions:
       teacher, student: zoo names; the teacher is one network.
       steps, batch: of every network's training.
       stimuli: made by a pipeline.
-      components: of a class's mixture of Gaussians.
+      components: of a mixture of Gaussians, from which stimuli start.
+      by_class: whether each class has a mixture of its own, or all have the same.
       excite_steps, learning_rate, tether: of excitation.
+      shift: of the teacher's training, see :class:`neurostim.training.TrainingOptions`; students are trained without.
     """
 
     teacher: str = 'cnn'
@@ -44,9 +46,11 @@ class ShadowOptions:
     batch: int = 64
     stimuli: int = 4096
     components: int = 8
+    by_class: bool = True
     excite_steps: int = 5
     learning_rate: float = 0.1
     tether: float = 0.3
+    shift: float = 0.0
 
 
 class Scores(NamedTuple):
@@ -127,7 +131,8 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
     train_options = training.TrainingOptions(
         steps=options.steps, batch=options.batch, validations=10, patience=10, learning_rate=2e-3)
     teacher, student = (models.create(name, shape, classes) for name in (options.teacher, options.student))
-    train_teacher, train_student = (training.make_train(model, train_options) for model in (teacher, student))
+    train_teacher = training.make_train(teacher, dataclasses.replace(train_options, shift=options.shift))
+    train_student = training.make_train(student, train_options)
     sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes))
     lanes = 256
     excite = engine.make_excite(
@@ -143,8 +148,9 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
 
     def population_of(key, flat, label, n):
         present = (jnp.arange(len(flat)) < n).astype(jnp.float32)
-        fits = [fit_mixture(jax.random.fold_in(key, c), flat, present * (label == c) + 1e-6 * present, options.components)
-                for c in range(classes)]
+        weights = [present * (label == c) + 1e-6 * present for c in range(classes)] if options.by_class else [present]
+        fits = [fit_mixture(jax.random.fold_in(key, i), flat, weight, options.components) for i, weight in enumerate(weights)]
+        fits = fits if options.by_class else fits * classes
         share, centre, factor = (jnp.concatenate(parts) for parts in zip(*fits, strict=True))
         d = flat.shape[1]
         bound = 4 * jnp.abs(flat).max()
