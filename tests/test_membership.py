@@ -1,5 +1,6 @@
 """Attacks on membership: they find members where a model memorises, and nobody where it cannot know."""
 
+import dataclasses
 import json
 
 import jax
@@ -168,6 +169,26 @@ def test_a_pipeline_learns_from_members_alone():
     both = np.stack([member[0], np.ones(len(study.y), bool)])
     padded = shadows.run(pipeline, jax.random.key(0), both, study.x, study.y)
     np.testing.assert_allclose(padded.real[0].mean(), ours.real.mean(), rtol=0.3)
+
+
+def test_shifts_are_modelled_and_asked_about():
+    """A teacher of shifted windows makes other stimuli; a student of these is asked about shifted copies, which are another question."""
+    study = small_study(80)
+    entry = membership.attack(study, study.x, 8, dataclasses.replace(SMALL, shift=0.5, by_class=False, components=1))
+    asked = [a['attack'] for a in entry['record']['attacks'] if a['attack'].endswith('over shifted copies')]
+    assert asked == ['LiRA, online, over shifted copies', 'RMIA, over shifted copies'] and 'all classes' in entry['pipelines']
+
+
+def test_one_mixture_of_all_classes_knows_no_class():
+    """Where all classes share a mixture, unexcited stimuli are the same whatever the labels are, and no other copies are asked about."""
+    study = small_study()
+    member = membership.halves(np.arange(len(study.y)), 2, 0)[:1]
+    pipeline = shadows.make_pipeline(study.shape, 2, dataclasses.replace(SMALL, by_class=False, excite_steps=0, components=1))
+    ours, theirs = (shadows.run(pipeline, jax.random.key(0), member, study.x, y)
+                    for y in (study.y, np.random.default_rng(0).permutation(study.y)))
+    np.testing.assert_allclose(ours.distance, theirs.distance, rtol=1e-4)
+    assert not np.allclose(ours.stimuli, theirs.stimuli, atol=0.1)
+    np.testing.assert_array_equal(ours.copies, ours.stimuli)
 
 
 def test_distance_is_to_the_nearest_stimulus():

@@ -173,7 +173,7 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
     train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
     pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
     key = jax.random.key(seed)
-    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress)
+    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, options.shift > 0, progress)
     subject = _attack_subjects(study, scaled, train, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
                                lambda done: progress(models + done))
     return {'record': record, 'subject': subject, 'canaries': canaries,
@@ -186,7 +186,7 @@ def count(models: int) -> int:
     return models + models // 2
 
 
-def _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress):
+def _attack_records(study, scaled, train, test, models, pipeline, key, seed, copies_differ, progress):
     """Windows and canaries at once."""
     planted, wrong = shadows.plant(study, min(CANARIES, len(test) // 4), np.random.default_rng(seed))
     copies = np.resize(COPIES, len(planted))
@@ -199,7 +199,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, pro
     scores = shadows.run(pipeline, key, member, scaled[rows], y, progress)
     n = len(train)
     outside = slice(len(rows) - len(others), None)
-    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed)
+    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed, copies_differ)
     first = n + np.unique(repeated, return_index=True)[1]  # one of each canary's copies
     found = {}
     for times in COPIES:
@@ -210,7 +210,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, pro
     return entry, {'planted': len(planted), 'attack': 'LiRA, online', **found}
 
 
-def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed):
+def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed, copies_differ):
     """The contract's figures by online LiRA, and every other attack beside them."""
     who = member[:, chosen]
     attacks = []
@@ -224,6 +224,10 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed)
     for source in ('real', 'stimuli'):
         found = figures(lira(getattr(scores, source)[:, outside], nobody), nobody, np.arange(nobody.shape[1]), seed)
         attacks.append({'attack': NEGATIVE_CONTROL, 'against': source, **found})
+    if copies_differ:
+        mine, population = scores.copies[:, chosen], scores.copies[:, outside]
+        for name, result in (('LiRA, online', lira(mine, who)), ('RMIA', rmia(mine, who, population))):
+            attacks.append({'attack': f'{name}, over shifted copies', 'against': 'stimuli', **figures(result, who, group, seed)})
     for name in ('distance', 'density'):
         attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
                         **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})

@@ -23,6 +23,7 @@ from neurostim.excitation.objective import Weights
 from neurostim.study import Study
 
 LARGEST = 1024  # numbers in a window: the covariance of more would not fit
+COPIES = 10  # shifted ones, of which an attacker asks
 HELD = 8  # one member in so many stops the training of networks
 
 
@@ -59,12 +60,15 @@ class Scores(NamedTuple):
     Attributes:
       real, stimuli: of the student trained on members' windows and on stimuli, log(p / (1 - p)) of the window's label (Carlini
         et al. 2022).
+      copies: `stimuli`, averaged over copies of the window that are shifted in time as the teacher's were: who knows how the teacher
+        learnt asks so. The same as `stimuli` where it learnt from no shifted windows.
       distance: minus the distance to the nearest stimulus.
       density: logarithm of the density of stimuli around the window, by a Gaussian kernel.
     """
 
     real: jax.Array
     stimuli: jax.Array
+    copies: jax.Array
     distance: jax.Array
     density: jax.Array
 
@@ -162,6 +166,11 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         logits = jax.lax.map(lambda block: student.apply(params, block)[0], _blocks(x))
         return logit_of_label(logits.reshape(-1, classes)[:len(x)], y)
 
+    def score_copies(params, x, y):
+        farthest = round(options.shift * shape[0])
+        shifts = jnp.linspace(-farthest, farthest, COPIES, endpoint=False).astype(int)
+        return jax.lax.map(lambda shift: score(params, jnp.roll(x, shift, 1), y), shifts).mean(0)
+
     def pipeline(key, order, n, x, y):
         keys = jax.random.split(key, 5)
         own, label = x[order], y[order]
@@ -174,7 +183,8 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         of_real = learn(train_student, keys[3], own, truth, n)
         of_stimuli = learn(train_student, keys[4], stimuli, soft, jnp.int32(len(stimuli)))
         distance, density = _around(x.reshape(len(x), -1), stimuli.reshape(len(stimuli), -1))
-        return Scores(score(of_real, x, y), score(of_stimuli, x, y), distance, density)
+        plain = score(of_stimuli, x, y)
+        return Scores(score(of_real, x, y), plain, score_copies(of_stimuli, x, y) if options.shift else plain, distance, density)
 
     return pipeline
 
