@@ -15,6 +15,7 @@ setup(
     ],
     extras_require={
         'test': ['pytest>=8', 'ruff>=0.6'],
+        'attacks': ['adversarial-robustness-toolbox>=1.20'],
         'bench': ['torch>=2.4', 'threadpoolctl>=3'],
     },
 )

@@ -21,20 +21,21 @@ def load_study(name: str, path=None, seed: int = 0, **options):
 
 
 def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0, flow_steps: int = 4000,
-                  identity_models=(), **options):
+                  identity_models=(), committee: str = 'together', **options):
     """A :class:`neurostim.teacher.Teacher`: a committee of zoo members, trained on the study's training windows.
 
     Args:
       flow_steps: of the flow from which stimuli start; 0 leaves it out, and stimuli start from a mixture.
       identity_models: zoo members that learn to name people, to be inhibited by ``excite(teacher, weights=Weights(inhibit=1.0))``
         (:class:`neurostim.excitation.objective.Weights`).
+      committee: 'groups' or 'people' lets each member learn from others of them; 'together' lets all learn from everybody.
       options: fields of :class:`neurostim.training.TrainingOptions`, e.g. ``steps``.
     """
     from neurostim import teacher, training
     from neurostim.excitation.flow import FlowOptions
     from neurostim.identity import IdentityOptions
     return teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options), FlowOptions(steps=flow_steps),
-                                 IdentityOptions(tuple(identity_models)))
+                                 IdentityOptions(tuple(identity_models)), committee)
 
 
 def excite(teacher, seed: int = 0, **settings):

@@ -18,7 +18,8 @@ from neurostim.excitation import produce
 from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
-from neurostim.private import PrivacyOptions
+from neurostim.private import UNITS, PrivacyOptions
+from neurostim.teacher import COMMITTEES
 from neurostim.training import TrainingOptions
 
 STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
@@ -31,8 +32,9 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
-        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'training': dataclasses.asdict(TrainingOptions()),
-                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together',
+                    'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()),
+                    'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
@@ -53,6 +55,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError('teacher.models is empty: name at least one model')
     for name in config.teacher.models:
         choose(name, models.NAMES, 'model in teacher.models')
+    choose(config.teacher.committee, COMMITTEES, 'teacher.committee')
     for name in config.teacher.identity.models:
         choose(name, models.NAMES, 'model in teacher.identity.models')
     for name in config.students:
@@ -72,6 +75,8 @@ def check(config: ml_collections.ConfigDict) -> None:
                         f'{membership.FEWEST_SHADOWS}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
+    if not 0 <= config.teacher.training.shift <= 0.5:
+        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5')
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:
@@ -79,12 +84,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name, least in (('steps', 0), ('width', 1), ('batch', 1), ('learning_rate', 0)):
         if not least <= config.teacher.flow[name] < math.inf:
             raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}')
+    choose(config.teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name, value in config.teacher.privacy.items():
-        if not 0 <= value < math.inf or (name != 'epsilon' and not value):
+        if name != 'unit' and (not 0 <= value < math.inf or (name != 'epsilon' and not value)):
             raise UserError(f'teacher.privacy.{name} is {value}: give a finite number above 0 (epsilon: or 0, for no such promise)')
     if config.teacher.privacy.epsilon and config.teacher.identity.models:
         raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, but teacher.identity.models names networks whose '
                         'training is not private: leave teacher.identity.models empty, or epsilon 0')
+    if config.teacher.privacy.epsilon and config.teacher.committee != 'together':
+        raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, and its teacher is one network: leave '
+                        f"teacher.committee 'together', it is {config.teacher.committee!r}")
     produce.check(excite_settings(config))
 
 

@@ -24,6 +24,8 @@ from neurostim.teacher import Teacher
 
 PHASES = ('train', 'excite', 'evaluate')
 LEDGER = 'privacy.json'  # beside a teacher with differential privacy
+PROMISES = {'record': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker',
+            'subject': 'the unit is a person with all their windows; how many people took part is taken to be known'}
 
 
 def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
@@ -79,7 +81,8 @@ def train(config, workdir: pathlib.Path, say) -> None:
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
-                    'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
+                    'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
+                    'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
@@ -98,7 +101,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     else:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            lambda line: say(f'train: {line}'))
+            config.teacher.committee, lambda line: say(f'train: {line}'))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -158,7 +161,8 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
                 writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
                 progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
                 update = stack.enter_context(progress).update
-            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, update)
+            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows,
+                             shadow_options(settings, _read(workdir / 'teacher' / 'config.json')['training'].get('shift', 0.0)), update)
         if (workdir / 'teacher' / LEDGER).exists():
             say('evaluate: a second training with canaries audits differential privacy')
             attacks['differential_privacy'] = promise(config, study, teacher, private.Ledger(**_read(workdir / 'teacher' / LEDGER)))
@@ -235,13 +239,14 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
 
 
 def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
-           shadow_models: int = 0, progress=lambda done: None) -> dict:
+           shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None) -> dict:
     """The contract's `privacy` entry: what attackers make of the stimuli.
 
     Args:
-      settings: by which the stimuli were made: where identity networks were inhibited, these are shown among the attackers, and
-        shadow pipelines excite in the same way; None knows of neither.
+      settings: by which the stimuli were made: where identity networks were inhibited, these are shown among the attackers; None
+        inhibits none.
       shadow_models: pipelines of the attack on membership.
+      options: of these pipelines, see :func:`shadow_options`.
       progress: called with how many of them are done.
     """
     scaled = teacher.scaling.forward(study.x)
@@ -251,27 +256,29 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
         entry['attackers'] += association.inhibited(study, teacher, scaled, made, unexcited)
     return {
         'association': {**entry, 'linkage': linkage.attack(study, scaled, made, seed)},
-        'membership': membership.attack(study, scaled, shadow_models, shadow_options(settings), seed, progress),
+        'membership': membership.attack(study, scaled, shadow_models, options, seed, progress),
         'neighbours': neighbours.measure(study, scaled, made, seed),
         'differential_privacy': None}
 
 
-def shadow_options(settings: produce.Settings | None) -> shadows.ShadowOptions:
-    """Shadow pipelines like the one that made the stimuli: one Gaussian a class where it drew from one, a mixture where from more."""
-    if settings is None:
-        return shadows.ShadowOptions()
+def shadow_options(settings: produce.Settings, shift: float = 0.0) -> shadows.ShadowOptions:
+    """Shadow pipelines like the one that made the stimuli: one Gaussian of all classes where it drew from one, else a mixture for each.
+
+    Args:
+      shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
+    """
     one = settings.method in ('gaussian', 'spectral', 'direct')
-    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, excite_steps=settings.steps,
-                                 learning_rate=settings.learning_rate, tether=settings.weights.tether)
+    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, by_class=not one, excite_steps=settings.steps,
+                                 learning_rate=settings.learning_rate, tether=settings.weights.tether, shift=shift)
 
 
 def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:
     """The contract's `differential_privacy` entry."""
     options = privacy_options(config)
-    return {'unit': 'record', 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
+    return {'unit': options.unit, 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
             'components': [f'{part["name"]}: {part["epsilon"]:.2f}' for part in ledger.components],
             'audited_epsilon_lower_bound': differential_privacy.audit(study, teacher.names[0], options, ledger, config.seed),
-            'note': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker'}
+            'note': PROMISES[options.unit]}
 
 
 def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:

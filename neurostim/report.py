@@ -22,6 +22,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from neurostim.evaluation.membership import NEGATIVE_CONTROL
+
 ABSENT = '–'
 SOURCES = ('real', 'stimuli', 'control')
 SECONDARY = {'sensitivity': 'sensitivity', 'specificity': 'specificity', 'f1': 'F1', 'auroc': 'AUROC'}
@@ -289,8 +291,9 @@ def association_verdict(attacker) -> str:
 
 
 def strongest(attack) -> dict | None:
-    """Of all attacks through stimuli the one with the highest AUC."""
-    through = [a for a in at(attack, 'attacks') or () if at(a, 'against') == 'stimuli' and at(a, 'auc') is not None]
+    """Of all attacks through stimuli the one with the highest AUC; the negative control is none."""
+    through = [a for a in at(attack, 'attacks') or () if at(a, 'against') == 'stimuli' and at(a, 'auc') is not None
+               and at(a, 'attack') != NEGATIVE_CONTROL]
     return max(through, key=lambda a: a['auc'], default=None)
 
 

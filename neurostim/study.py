@@ -191,3 +191,30 @@ def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: 
         if cost < best_cost:
             best, best_cost = pick, cost
     return np.isin(group, groups[best])
+
+
+def divide(unit: np.ndarray, y: np.ndarray, n_classes: int, parts: int, seed: int = 0) -> np.ndarray:
+    """Deals units out to parts so that all parts see all classes in like shares.
+
+    Args:
+      unit: int [n]; the windows of a unit (a group, a person) stay together.
+      y: int [n] class indices.
+      parts: how many; at most as many as there are units.
+
+    Returns:
+      int [n], the part of each window: of 200 random deals, each part getting as many units as any other or one more, the one whose class
+      counts are most alike. Counts of labels decide, and nothing else of the windows.
+    """
+    unit = np.unique(unit, return_inverse=True)[1]
+    counts = np.zeros((unit.max() + 1, n_classes))
+    np.add.at(counts, (unit, y), 1)
+    rng = np.random.default_rng(seed)
+    dealt = np.arange(len(counts)) % parts
+    best, best_cost = None, np.inf
+    for _ in range(200):
+        part = rng.permutation(dealt)
+        sums = np.eye(parts)[part].T @ counts
+        cost = np.abs(np.log((sums + 1) / (sums.mean(0) + 1))).sum()
+        if cost < best_cost:
+            best, best_cost = part, cost
+    return best[unit]

@@ -16,13 +16,14 @@ import numpy as np
 
 from neurostim import identity as identities
 from neurostim import models, training
-from neurostim.errors import UserError
+from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
 from neurostim.excitation.population import fit_population
 from neurostim.scaling import Scaling, fit_scaling
-from neurostim.study import Study, hold_out_groups
+from neurostim.study import Study, divide, hold_out_groups
 
 VALIDATION_SHARE = 0.15
+COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,41 @@ def validation_split(study: Study, seed: int) -> np.ndarray:
     return hold_out_groups(group, study.y, len(study.classes), VALIDATION_SHARE, seed)
 
 
+def committee_parts(study: Study, committee: str, members: int, seed: int) -> np.ndarray:
+    """int [n]: which member of a committee learns from each training window; all -1 where every member learns from all.
+
+    Args:
+      committee: 'together', or 'groups' or 'people', which are dealt out to the members: one group or person moves one member (sub-sample
+        and aggregate, as PATE does: Papernot et al. 2017, arXiv 1610.05755).
+
+    Raises:
+      UserError: fewer groups or people than members, or a member that would never see one of the classes.
+    """
+    choose(committee, COMMITTEES, 'teacher.committee')
+    if committee == 'together':
+        return np.full(len(study.y), -1)
+    unit = study.group if committee == 'groups' else study.subject
+    there = len(np.unique(unit))
+    if there < members:
+        raise UserError(f"teacher.committee is {committee!r}, but there are {there} {committee} to train {members} members: name fewer in "
+                        "teacher.models, or let them learn 'together'")
+    part = divide(unit, study.y, len(study.classes), members, seed)
+    for i in range(members):
+        absent = np.setdiff1d(np.arange(len(study.classes)), study.y[part == i])
+        if len(absent):
+            raise UserError(f"teacher.committee is {committee!r}, but of the {committee} dealt to member {i + 1} of {members} none "
+                            f"has class {study.classes[absent[0]]!r}: name fewer members in teacher.models, or choose another committee")
+    return part
+
+
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
-                  identity: identities.IdentityOptions | None = None, report: Callable[[str], None] = lambda text: None) -> Teacher:
+                  identity: identities.IdentityOptions | None = None, committee: str = 'together',
+                  report: Callable[[str], None] = lambda text: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
-    Every member holds out other groups for validation, so that together they have learnt from every window.
+    Every member holds out other groups for validation, so that together they have learnt from every window. Scaling, the population and
+    identity networks are of all training windows, whatever the members share.
 
     Args:
       study: the whole study; its test windows are not touched.
@@ -111,20 +141,27 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       flow: how the population's flow is trained; None, or 0 steps, leaves it out, and so do
         windows that are no time series.
       identity: which networks learn to name people; None trains none.
+      committee: which windows each member learns from, see :func:`committee_parts`.
       report: called with a line of text as members are done.
     """
     options = options or training.TrainingOptions()
+    if options.shift and study.kind != 'windows':
+        raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
+                        'leave it 0')
     train = study.part(test=False)
     scaling = fit_scaling(train.x, study.kind)
     x, n_classes = scaling.forward(train.x), len(study.classes)
     model = model_options(tuple(names), study.shape, n_classes)
     params, curves = [], {}
+    part = committee_parts(train, committee, len(names), seed)
     for i, name in enumerate(names):
-        held = validation_split(train, seed * 1000 + i)
+        rows = np.flatnonzero((part == i) | (part < 0))
+        held = validation_split(train.take(rows), seed * 1000 + i)
+        learnt, checked = rows[~held], rows[held]
         key = jax.random.fold_in(jax.random.key(seed), i)
         member, history = training.fit(
             (name, study.shape, n_classes, ()), options, key,
-            training.examples(x[~held], train.y[~held], n_classes), training.examples(x[held], train.y[held], n_classes))
+            training.examples(x[learnt], train.y[learnt], n_classes), training.examples(x[checked], train.y[checked], n_classes))
         params.append(jax.tree.map(np.asarray, member))
         curves[f'{i}/{name}'] = _curves(history)
         losses = curves[f'{i}/{name}']['validation_loss']

@@ -32,6 +32,8 @@ class TrainingOptions:
       patience: validations without improvement after which training stops.
       validations: how often a full run is validated.
       average: decay of the exponential moving average of parameters, which is what is validated and kept (Polyak & Juditsky 1992).
+      shift: farthest that a window is shifted in time, end to beginning, each time that it is learnt from, as a share of its length: 0.5
+        lets it begin anywhere. What is learnt so knows rhythms, and hardly any window by heart. For time series only.
     """
 
     steps: int = 2000
@@ -42,6 +44,7 @@ class TrainingOptions:
     patience: int = 8
     validations: int = 20
     average: float = 0.99
+    shift: float = 0.0
 
 
 class Examples(NamedTuple):
@@ -98,6 +101,14 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return -(targets * jax.nn.log_softmax(logits)).sum(-1)
 
 
+def shifted(key: jax.Array, x: jax.Array, share: float) -> jax.Array:
+    """Time series [n, time, channels], each shifted by a random number of samples, end to beginning, of at most a share of its length."""
+    farthest = round(share * x.shape[1])
+    shifts = jax.random.randint(key, (len(x),), -farthest, farthest + 1)
+    order = (jnp.arange(x.shape[1]) - shifts[:, None]) % x.shape[1]
+    return jnp.take_along_axis(x, order[..., None], 1)
+
+
 def make_train(model: Model, options: TrainingOptions):
     """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
 
@@ -124,7 +135,10 @@ def make_train(model: Model, options: TrainingOptions):
             params, average, opt_state, count = state
             index_key, dropout_key = jax.random.split(step_key)
             index = jax.random.randint(index_key, (options.batch,), 0, data.n)
-            value, grads = jax.value_and_grad(loss)(params, data.x[index], data.targets[index], dropout_key)
+            x = data.x[index]
+            if options.shift:
+                x = shifted(jax.random.fold_in(step_key, 2), x, options.shift)
+            value, grads = jax.value_and_grad(loss)(params, x, data.targets[index], dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
             # A warming average: the first steps must not be remembered for long.

@@ -1,5 +1,6 @@
 """Attacks on membership: they find members where a model memorises, and nobody where it cannot know."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
+from neurostim import report
 from neurostim.evaluation import membership, shadows
 from neurostim.study import make_study
 
@@ -46,6 +48,16 @@ def test_nobody_is_found_where_nothing_is_known(attack):
     assert low < 0.5 < high and high - low < 0.06
 
 
+def test_models_of_opposite_halves_do_not_serve_each_others_attacker():
+    """Two models that learnt from opposite halves are good and bad together, at all windows alike: no window has left a trace."""
+    rng = np.random.default_rng(0)
+    member = membership.halves(np.arange(1000), MODELS, 0)
+    whole = np.repeat(rng.normal(size=MODELS // 2), 2) * np.tile([1, -1], MODELS // 2)
+    scores = rng.normal(size=1000) + rng.normal(size=member.shape) + whole[:, None]
+    assert auc(membership.lira(scores, member), member) == pytest.approx(0.5, abs=0.015)  # with the opposite one it is .53
+    assert membership.attackers(member, 4).tolist() == [i not in (4, 5) for i in range(MODELS)]
+
+
 def test_rmia_finds_members_of_a_model_that_memorises():
     scores, member = simulated(2.0)
     result = membership.rmia(scores, member, simulated(0.0, seed=5)[0])
@@ -59,7 +71,7 @@ def test_rmia_is_the_ratio_of_ratios():
     p, q = special.expit(scores), special.expit(population)
     result = membership.rmia(scores, member, population)
     for target, window in ((0, 3), (2, 70), (4, 199)):
-        rest = [m for m in range(5) if m != target]
+        rest = [m for m in range(5) if m not in (target, target ^ 1)]  # nor the one of the other half
         sides = [[p[m, window] for m in rest if member[m, window] == side] for side in (True, False)]
         mean = np.mean([np.mean(side) for side in sides if side])
         ratio = p[target, window] / mean
@@ -159,6 +171,26 @@ def test_a_pipeline_learns_from_members_alone():
     np.testing.assert_allclose(padded.real[0].mean(), ours.real.mean(), rtol=0.3)
 
 
+def test_shifts_are_modelled_and_asked_about():
+    """A teacher of shifted windows makes other stimuli; a student of these is asked about shifted copies, which are another question."""
+    study = small_study(80)
+    entry = membership.attack(study, study.x, 8, dataclasses.replace(SMALL, shift=0.5, by_class=False, components=1))
+    asked = [a['attack'] for a in entry['record']['attacks'] if a['attack'].endswith('over shifted copies')]
+    assert asked == ['LiRA, online, over shifted copies', 'RMIA, over shifted copies'] and 'all classes' in entry['pipelines']
+
+
+def test_one_mixture_of_all_classes_knows_no_class():
+    """Where all classes share a mixture, unexcited stimuli are the same whatever the labels are, and no other copies are asked about."""
+    study = small_study()
+    member = membership.halves(np.arange(len(study.y)), 2, 0)[:1]
+    pipeline = shadows.make_pipeline(study.shape, 2, dataclasses.replace(SMALL, by_class=False, excite_steps=0, components=1))
+    ours, theirs = (shadows.run(pipeline, jax.random.key(0), member, study.x, y)
+                    for y in (study.y, np.random.default_rng(0).permutation(study.y)))
+    np.testing.assert_allclose(ours.distance, theirs.distance, rtol=1e-4)
+    assert not np.allclose(ours.stimuli, theirs.stimuli, atol=0.1)
+    np.testing.assert_array_equal(ours.copies, ours.stimuli)
+
+
 def test_distance_is_to_the_nearest_stimulus():
     x, stimuli = RNG.normal(size=(300, 5)).astype(np.float32), RNG.normal(size=(70, 5)).astype(np.float32)
     distance, density = shadows._around(x, stimuli)
@@ -175,6 +207,9 @@ def test_the_membership_entry():
     record = entry['record']
     assert record['shadow_models'] == 8 and set(record['real']) >= {'auc', 'auc_ci95', 'tpr_at_1pct_fpr'}
     assert {a['attack'] for a in record['attacks']} >= {'LiRA, online', 'LiRA, offline', 'RMIA', 'LiRA on the distance of stimuli'}
+    controls = [a for a in record['attacks'] if a['attack'] == membership.NEGATIVE_CONTROL]
+    assert [a['against'] for a in controls] == ['real', 'stimuli'] and all(a['auc_ci95'][0] < 0.5 < a['auc_ci95'][1] for a in controls)
+    assert report.strongest({'attacks': [{**controls[1], 'auc': 0.9}, {**controls[1], 'attack': 'RMIA'}]})['attack'] == 'RMIA'
     assert entry['subject']['note'] and entry['subject']['real'] is None  # four models are too few
     assert entry['canaries']['planted'] == 10
     assert json.loads(json.dumps(entry)) == entry

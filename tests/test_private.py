@@ -46,7 +46,7 @@ def test_each_window_counts_no_more_than_the_clip(network):
     options = dataclasses.replace(OPTIONS, clip=0.5)
     shifts = RNG.integers(0, 16, (12, 2))
     weight = np.r_[np.ones(10), np.zeros(2)].astype(np.float32)
-    found = private.make_gradient(model, options)(params, X, TARGETS, weight, shifts)
+    found = private.make_gradient(model, options)(params, X[:, None], TARGETS[:, None], weight[:, None], shifts[:, None])
 
     @jax.jit
     def one(x, target, shift):
@@ -67,10 +67,10 @@ def test_padding_and_huge_windows_do_not_break_the_bound(network):
     model, params = network
     huge = np.where(np.arange(12)[:, None, None] == 3, 1e30, X).astype(np.float32)
     gradient = private.make_gradient(model, OPTIONS)
-    alone = gradient(params, huge, TARGETS, (np.arange(12) == 3).astype(np.float32), np.zeros((12, 2), int))
+    alone = gradient(params, huge[:, None], TARGETS[:, None], (np.arange(12) == 3).astype(np.float32)[:, None], np.zeros((12, 1, 2), int))
     norm = np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(alone)))
     assert norm <= OPTIONS.clip / OPTIONS.batch * 1.001
-    nothing = gradient(params, X, TARGETS, np.zeros(12, np.float32), np.zeros((12, 2), int))
+    nothing = gradient(params, X[:, None], TARGETS[:, None], np.zeros((12, 1), np.float32), np.zeros((12, 1, 2), int))
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(nothing))
 
 
@@ -104,7 +104,7 @@ def test_training_sees_just_these_batches(monkeypatch, network):
         function = real_clip(loss, **options)
 
         def spy(params, x, target, weight, shifts):
-            jax.debug.callback(lambda x, w: seen.append(np.asarray(x)[np.asarray(w) > 0]), x, weight)
+            jax.debug.callback(lambda x, w: seen.append(np.asarray(x)[np.asarray(w) > 0]), x, weight)  # [windows, time, channels]
             return function(params, x, target, weight, shifts)
         assert options['l2_clip_norm'] == OPTIONS.clip and options['normalize_by'] == OPTIONS.batch
         return spy
@@ -147,22 +147,81 @@ def test_one_window_changes_the_sums_by_no_more_than_is_counted():
     y = np.arange(30) % 2
     x[4] = 0
     x[5] = np.sin(2 * np.pi * 3 * np.arange(16) / 16)[:, None]  # all of its power at one frequency: the worst case
-    whole = private.class_sums(x, y, 2)
-    changes = [np.linalg.norm(whole - private.class_sums(np.delete(x, i, 0), np.delete(y, i), 2)) for i in range(30)]
+    unit = np.arange(30)
+    whole = private.class_sums(x, y, 2, unit)
+    changes = [np.linalg.norm(whole - private.class_sums(np.delete(x, i, 0), np.delete(y, i), 2, np.delete(unit, i))) for i in range(30)]
     assert max(changes) <= private.sensitivity(3) + 1e-9
     assert changes[5] == pytest.approx(private.sensitivity(3))
 
 
+def test_one_person_changes_the_sums_by_no_more_than_is_counted():
+    x, person = RNG.normal(size=(60, 16, 2)), np.repeat(np.arange(6), [1, 2, 5, 12, 20, 20])
+    y = np.where(person < 4, 0, np.arange(60) % 2)
+    x[person == 4] = np.sin(2 * np.pi * 3 * np.arange(16) / 16)[:, None]  # all of their power at one frequency,
+    y[person == 4] = 1  # and in one class: the worst case
+    whole = private.class_sums(x, y, 2, person)
+    changes = [np.linalg.norm(whole - private.class_sums(x[person != p], y[person != p], 2, person[person != p])) for p in range(6)]
+    assert max(changes) <= private.sensitivity(2) + 1e-9 and changes[4] == pytest.approx(private.sensitivity(2))
+    assert whole[:, -1].sum() == pytest.approx(6)  # a person counts once, however many their windows
+
+
+def test_one_person_counts_no_more_than_the_clip(network):
+    """Against a plain loop: each person's mean gradient is clipped, not each window's."""
+    model, params = network
+    options = dataclasses.replace(OPTIONS, clip=0.2, unit='subject', windows=5)
+    person = np.repeat([7, 8, 9], [2, 3, 7])
+    members = [np.flatnonzero(person == p) for p in (7, 8, 9)]
+    rows, weight = private.windows_of(np.arange(3), members, options.windows, np.random.default_rng(0))
+    assert weight.sum(1).tolist() == [2, 3, 5] and all(len(set(r[w > 0])) == w.sum() for r, w in zip(rows, weight, strict=True))
+    assert all(set(r[w > 0]) <= set(own) for r, w, own in zip(rows, weight, members, strict=True))
+    found = private.make_gradient(model, options)(params, X[rows], TARGETS[rows], weight, np.zeros((3, 5, 2), int))
+
+    @jax.jit
+    def one(x, target):
+        return jax.grad(lambda p: cross_entropy(model.apply(p, x)[0], target))(params)
+
+    total, norms = None, []
+    for row, counted in zip(rows, weight, strict=True):
+        parts = [one(X[r], TARGETS[r]) for r in row[counted > 0]]
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *parts)
+        norms.append(np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(mean))))
+        clipped = jax.tree.map(lambda leaf: leaf * min(1, 0.2 / norms[-1]), mean)
+        total = clipped if total is None else jax.tree.map(np.add, total, clipped)
+    assert max(norms) > 0.2
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(total), strict=True):
+        np.testing.assert_allclose(ours, np.asarray(theirs) / options.batch, rtol=1e-4, atol=1e-6)
+
+
+def test_people_are_sampled_as_people(monkeypatch, network):
+    """Poisson batches are of people: of those drawn, and of nobody else, windows are seen."""
+    model, _ = network
+    person = np.repeat([3, 5, 9, 11], 3)
+    asked, seen = [], []
+    batches = [np.array([0, 2]), np.array([], int), np.array([3])]
+    monkeypatch.setattr(private, 'poisson_batches', lambda n, options, seed: asked.append(n) or iter(batches))
+    gather = private.windows_of
+
+    def spy(units, members, most, rng):
+        rows, weight = gather(units, members, most, rng)
+        seen.append(set(person[rows[weight > 0]].tolist()))
+        assert most == 2 and (weight.sum(1) == 2).all()
+        return rows, weight
+
+    monkeypatch.setattr(private, 'windows_of', spy)
+    private.train(model, X, TARGETS, dataclasses.replace(OPTIONS, unit='subject', windows=2), 1.0, unit=person)
+    assert asked == [4] and seen == [{3, 9}, set(), {11}]
+
+
 def test_draws_have_the_classes_spectra():
     study = own_scale_study()
-    population = private.class_statistics(study.x, study.y, 2, 0.0, 0)
+    population = private.class_statistics(study.x, study.y, 2, 0.0, 0, np.arange(len(study.y)))
     for c, frequency in ((0, 4), (1, 2)):
         covariance = population['mixture/factor'][c] @ population['mixture/factor'][c].T
         assert np.diag(covariance) == pytest.approx(1, abs=0.01)
         power = np.abs(np.fft.rfft(covariance[0]))
         assert power[1:].argmax() + 1 == frequency
     np.testing.assert_allclose(population['class_share'], 0.5, atol=1e-6)
-    noisy = private.class_statistics(study.x, study.y, 2, 1e6, 0)
+    noisy = private.class_statistics(study.x, study.y, 2, 1e6, 0, study.subject)
     assert all(np.isfinite(value).all() for value in noisy.values()) and (noisy['class_share'] > 0).all()
 
 

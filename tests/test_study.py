@@ -10,7 +10,7 @@ import pytest
 
 from neurostim.data import load, npz
 from neurostim.errors import UserError
-from neurostim.study import hold_out_groups, make_study
+from neurostim.study import divide, hold_out_groups, make_study
 
 
 def arrays(**replaced):
@@ -169,3 +169,17 @@ def test_held_out_groups_are_whole_and_see_every_class():
     assert set(y[test]) == set(y[~test]) == {0, 1, 2}
     np.testing.assert_array_equal(test, hold_out_groups(group, y, 3, seed=0))
     assert (test != hold_out_groups(group, y, 3, seed=1)).any()
+
+
+def test_units_are_dealt_whole_and_alike():
+    rng = np.random.default_rng(0)
+    unit = rng.integers(0, 23, 600)
+    y = (rng.random(600) < np.linspace(0.1, 0.9, 23)[unit]).astype(int)  # units differ in their classes
+    part = divide(unit, y, 2, 4, seed=3)
+    assert all(len(set(part[unit == u])) == 1 for u in range(23))
+    sizes = np.bincount([part[unit == u][0] for u in range(23)])
+    assert sizes.tolist() in ([6, 6, 6, 5], [6, 6, 5, 6], [6, 5, 6, 6], [5, 6, 6, 6])
+    shares = np.array([y[part == p].mean() for p in range(4)])
+    at_random = np.array([y[np.arange(23)[unit] % 4 == p].mean() for p in range(4)])
+    assert np.ptp(shares) < 0.06 < np.ptp(at_random)
+    np.testing.assert_array_equal(part, divide(unit + 100, y, 2, 4, seed=3))  # names of units do not matter

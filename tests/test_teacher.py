@@ -194,3 +194,33 @@ def test_damage_is_the_users(saved, damage):
 def test_what_the_user_can_fix(study, names, message):
     with pytest.raises(UserError, match=message):
         teachers.train_teacher(study, names, options=TINY_OPTIONS)
+
+
+@pytest.mark.parametrize('committee', ['people', 'groups'])
+def test_members_of_a_disjoint_committee_see_nothing_of_each_others_windows(study, committee):
+    """One person's windows, played backwards so that no sample's value and no scale changes, move one member and no other."""
+    train = study.part(test=False)
+    part = teachers.committee_parts(train, committee, 2, seed=1)
+    person = train.subject[0]
+    x = study.x.copy()
+    x[study.subject == person] = x[study.subject == person][:, ::-1]
+    one, other = (retrain(dataclasses.replace(study, x=windows), committee=committee) for windows in (study.x, x))
+    assert one.scaling.knots.tolist() == other.scaling.knots.tolist()
+    moved = [jax.tree.map(np.array_equal, *pair) for pair in zip(one.params, other.params, strict=True)]
+    owner = int(part[train.subject == person][0])
+    assert not any(jax.tree.leaves(moved[owner])) and all(jax.tree.leaves(moved[1 - owner]))
+    # Together they have learnt from everybody, and well enough.
+    assert set(part) == {0, 1} and (one.probabilities(study.x[study.test]).argmax(1) == study.y[study.test]).mean() > 0.65
+
+
+def test_a_committee_that_cannot_be_dealt_is_refused(study, teacher):
+    train = study.part(test=False)
+    people = len(np.unique(train.subject))
+    with pytest.raises(UserError, match=f"'people', but there are {people} people to train {people + 1} members.*teacher.models"):
+        teachers.committee_parts(train, 'people', people + 1, 0)
+    confounded = dataclasses.replace(train, y=(train.subject == train.subject[0]).astype(np.int32))
+    with pytest.raises(UserError, match="none has class 'broken'"):
+        teachers.committee_parts(confounded, 'people', 2, 0)
+    with pytest.raises(UserError, match='teacher.committee.*together'):
+        teachers.committee_parts(train, 'rooms', 2, 0)
+    assert retrain(study, committee='together').digest() == teacher.digest()

@@ -189,3 +189,29 @@ def test_blocks_of_rows_equal_the_whole():
     for n in (3, 4, 5, 11, 12):
         x = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
         np.testing.assert_array_equal(training._in_blocks(scale, jnp.asarray(x), block=4), x[:, :2] * np.float32(3))
+
+
+def test_shifted_windows_are_the_windows_elsewhere_in_time():
+    x = np.random.default_rng(0).normal(size=(300, 20, 2)).astype(np.float32)
+    found = np.asarray(training.shifted(jax.random.key(0), x, 0.2))
+    whole = {shift: np.roll(x, shift, 1) for shift in range(-4, 5)}
+    which = [[shift for shift, rolled in whole.items() if np.array_equal(rolled[i], found[i])] for i in range(len(x))]
+    assert all(len(fits) == 1 for fits in which) and {fits[0] for fits in which} == set(whole)
+
+
+def test_learning_from_shifted_windows_knows_them_wherever_they_begin():
+    """A pulse at one place only, against none: who has seen it elsewhere knows it elsewhere. Without shifts the option changes nothing."""
+    rng = np.random.default_rng(1)
+    y = np.arange(200) % 2
+    x = (0.3 * rng.normal(size=(200, 16, 1))).astype(np.float32)
+    x[y == 1, 3] += 3
+    elsewhere = np.roll(x, 8, 1)
+    options = TrainingOptions(steps=150, batch=32, validations=5)
+    data = training.examples(x, y, 2)
+
+    def right(shift):
+        spec = ('mlp', (16, 1), 2, ())
+        params, _ = training.fit(spec, dataclasses.replace(options, shift=shift), jax.random.key(0), data, data)
+        return (training.cached_predictor(spec)(params, elsewhere).argmax(1) == y).mean()
+
+    assert right(0.5) > 0.95 and right(0.0) < 0.8

@@ -17,7 +17,8 @@ def audit(study: Study, name: str, options: private.PrivacyOptions, ledger: priv
     """A lower bound of epsilon by one training run (Steinke et al. 2023, arXiv 2305.08846), with 95 % confidence.
 
     Canaries take part in a training of the same kind, or not, by the toss of a coin; how much the trained network believes in their wrong
-    label says which. An audit above epsilon would disprove the promise.
+    label says which. An audit above epsilon would disprove the promise. Each canary is a unit of its own, a person of one window where the
+    promise is for people, and there are no more canaries than units.
 
     Args:
       name: the teacher's in the zoo.
@@ -26,14 +27,16 @@ def audit(study: Study, name: str, options: private.PrivacyOptions, ledger: priv
     """
     from jax_privacy.auditing import CanaryScoreAuditor
     rng = np.random.default_rng([seed, 99])
-    planted, wrong = plant(study, CANARIES, rng)
+    unit = private.units(study.part(test=False), options)
+    planted, wrong = plant(study, min(CANARIES, len(np.unique(unit))), rng)
     classes = len(study.classes)
     inside = rng.random(len(planted)) < 0.5
     rows = np.concatenate([np.flatnonzero(~study.test), planted[inside]])
     y = np.concatenate([study.y[~study.test], wrong[inside]])
     x = np.clip(study.x, -private.LARGEST, private.LARGEST)
     model = models.create(name, study.shape, classes)
-    params = private.train(model, x[rows], np.eye(classes, dtype=np.float32)[y], options, ledger.noise_multiplier, seed + 1)
+    params = private.train(model, x[rows], np.eye(classes, dtype=np.float32)[y], options, ledger.noise_multiplier, seed + 1,
+                           unit=np.concatenate([unit, unit.max() + 1 + np.arange(inside.sum())]))
     score = np.asarray(logit_of_label(model.apply(params, jnp.asarray(x[planted]))[0], jnp.asarray(wrong)))
     if inside.all() or not inside.any():
         return 0.0

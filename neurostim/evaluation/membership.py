@@ -24,6 +24,7 @@ FPR = 0.01
 CONFIDENCE = 0.95
 CANARIES = 40  # windows with a wrong label
 COPIES = (1, 8)  # of every other canary each
+NEGATIVE_CONTROL = 'LiRA, online, on windows nobody learnt from'
 
 
 def lira(scores: np.ndarray, member: np.ndarray, online: bool = True) -> np.ndarray:
@@ -39,7 +40,7 @@ def lira(scores: np.ndarray, member: np.ndarray, online: bool = True) -> np.ndar
     """
     result = np.zeros(scores.shape)
     for target in range(len(scores)):
-        others = np.arange(len(scores)) != target
+        others = attackers(member, target)
         inside, outside = (_mean(scores[others], mask) for mask in (member[others], ~member[others]))
         centres = np.where(member[others], inside, outside) if online else outside
         counted = np.ones_like(member[others]) if online else ~member[others]
@@ -49,6 +50,18 @@ def lira(scores: np.ndarray, member: np.ndarray, online: bool = True) -> np.ndar
         else:
             result[target] = special.log_ndtr((scores[target] - outside) / spread)  # of one tail
     return result
+
+
+def attackers(member: np.ndarray, target: int) -> np.ndarray:
+    """bool [models]: which models of `member` [models, n] serve the attacker of one of them.
+
+    Not the one attacked, and not one that learnt from just what that one did not: the two are good and bad at opposite windows, so that
+    their scores together would say who is in though no window had left a trace.
+    """
+    opposite = (member == ~member[target]).all(1)
+    others = ~opposite
+    others[target] = False
+    return others
 
 
 def _mean(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -80,7 +93,7 @@ def rmia(scores: np.ndarray, member: np.ndarray, population: np.ndarray, gamma: 
         p = np.maximum(special.expit(values), 1e-9)
         result = np.zeros(p.shape)
         for target in range(len(p)):
-            others = np.arange(len(p)) != target
+            others = attackers(member, target)
             if masks is None:
                 average = p[others].mean(0)
             else:
@@ -160,12 +173,12 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
     train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
     pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
     key = jax.random.key(seed)
-    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress)
+    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, options.shift > 0, progress)
     subject = _attack_subjects(study, scaled, train, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
                                lambda done: progress(models + done))
     return {'record': record, 'subject': subject, 'canaries': canaries,
-            'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians for each class, '
-                         f'{options.stimuli} stimuli, no inhibition'}
+            'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
+                         f'for {"each class" if options.by_class else "all classes"}, {options.stimuli} stimuli, no inhibition'}
 
 
 def count(models: int) -> int:
@@ -173,7 +186,7 @@ def count(models: int) -> int:
     return models + models // 2
 
 
-def _attack_records(study, scaled, train, test, models, pipeline, key, seed, progress):
+def _attack_records(study, scaled, train, test, models, pipeline, key, seed, copies_differ, progress):
     """Windows and canaries at once."""
     planted, wrong = shadows.plant(study, min(CANARIES, len(test) // 4), np.random.default_rng(seed))
     copies = np.resize(COPIES, len(planted))
@@ -186,7 +199,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, pro
     scores = shadows.run(pipeline, key, member, scaled[rows], y, progress)
     n = len(train)
     outside = slice(len(rows) - len(others), None)
-    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed)
+    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed, copies_differ)
     first = n + np.unique(repeated, return_index=True)[1]  # one of each canary's copies
     found = {}
     for times in COPIES:
@@ -197,7 +210,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, pro
     return entry, {'planted': len(planted), 'attack': 'LiRA, online', **found}
 
 
-def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed):
+def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed, copies_differ):
     """The contract's figures by online LiRA, and every other attack beside them."""
     who = member[:, chosen]
     attacks = []
@@ -206,6 +219,15 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed)
         for name, result in (('LiRA, online', lira(mine, who)), ('LiRA, offline', lira(mine, who, online=False)),
                              ('RMIA', rmia(mine, who, population))):
             attacks.append({'attack': name, 'against': source, **figures(result, who, group, seed)})
+    # The same attack, told of halves that never were: whatever it finds is the attack's own making.
+    nobody = halves(np.arange(scores.real[:, outside].shape[1]), models, seed)
+    for source in ('real', 'stimuli'):
+        found = figures(lira(getattr(scores, source)[:, outside], nobody), nobody, np.arange(nobody.shape[1]), seed)
+        attacks.append({'attack': NEGATIVE_CONTROL, 'against': source, **found})
+    if copies_differ:
+        mine, population = scores.copies[:, chosen], scores.copies[:, outside]
+        for name, result in (('LiRA, online', lira(mine, who)), ('RMIA', rmia(mine, who, population))):
+            attacks.append({'attack': f'{name}, over shifted copies', 'against': 'stimuli', **figures(result, who, group, seed)})
     for name in ('distance', 'density'):
         attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
                         **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})

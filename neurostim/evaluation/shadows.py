@@ -23,6 +23,7 @@ from neurostim.excitation.objective import Weights
 from neurostim.study import Study
 
 LARGEST = 1024  # numbers in a window: the covariance of more would not fit
+COPIES = 10  # shifted ones, of which an attacker asks
 HELD = 8  # one member in so many stops the training of networks
 
 
@@ -34,8 +35,10 @@ class ShadowOptions:
       teacher, student: zoo names; the teacher is one network.
       steps, batch: of every network's training.
       stimuli: made by a pipeline.
-      components: of a class's mixture of Gaussians.
+      components: of a mixture of Gaussians, from which stimuli start.
+      by_class: whether each class has a mixture of its own, or all have the same.
       excite_steps, learning_rate, tether: of excitation.
+      shift: of the teacher's training, see :class:`neurostim.training.TrainingOptions`; students are trained without.
     """
 
     teacher: str = 'cnn'
@@ -44,9 +47,11 @@ class ShadowOptions:
     batch: int = 64
     stimuli: int = 4096
     components: int = 8
+    by_class: bool = True
     excite_steps: int = 5
     learning_rate: float = 0.1
     tether: float = 0.3
+    shift: float = 0.0
 
 
 class Scores(NamedTuple):
@@ -55,12 +60,15 @@ class Scores(NamedTuple):
     Attributes:
       real, stimuli: of the student trained on members' windows and on stimuli, log(p / (1 - p)) of the window's label (Carlini
         et al. 2022).
+      copies: `stimuli`, averaged over copies of the window that are shifted in time as the teacher's were: who knows how the teacher
+        learnt asks so. The same as `stimuli` where it learnt from no shifted windows.
       distance: minus the distance to the nearest stimulus.
       density: logarithm of the density of stimuli around the window, by a Gaussian kernel.
     """
 
     real: jax.Array
     stimuli: jax.Array
+    copies: jax.Array
     distance: jax.Array
     density: jax.Array
 
@@ -127,7 +135,8 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
     train_options = training.TrainingOptions(
         steps=options.steps, batch=options.batch, validations=10, patience=10, learning_rate=2e-3)
     teacher, student = (models.create(name, shape, classes) for name in (options.teacher, options.student))
-    train_teacher, train_student = (training.make_train(model, train_options) for model in (teacher, student))
+    train_teacher = training.make_train(teacher, dataclasses.replace(train_options, shift=options.shift))
+    train_student = training.make_train(student, train_options)
     sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes))
     lanes = 256
     excite = engine.make_excite(
@@ -143,8 +152,9 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
 
     def population_of(key, flat, label, n):
         present = (jnp.arange(len(flat)) < n).astype(jnp.float32)
-        fits = [fit_mixture(jax.random.fold_in(key, c), flat, present * (label == c) + 1e-6 * present, options.components)
-                for c in range(classes)]
+        weights = [present * (label == c) + 1e-6 * present for c in range(classes)] if options.by_class else [present]
+        fits = [fit_mixture(jax.random.fold_in(key, i), flat, weight, options.components) for i, weight in enumerate(weights)]
+        fits = fits if options.by_class else fits * classes
         share, centre, factor = (jnp.concatenate(parts) for parts in zip(*fits, strict=True))
         d = flat.shape[1]
         bound = 4 * jnp.abs(flat).max()
@@ -155,6 +165,11 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
     def score(params, x, y):
         logits = jax.lax.map(lambda block: student.apply(params, block)[0], _blocks(x))
         return logit_of_label(logits.reshape(-1, classes)[:len(x)], y)
+
+    def score_copies(params, x, y):
+        farthest = round(options.shift * shape[0])
+        shifts = jnp.linspace(-farthest, farthest, COPIES, endpoint=False).astype(int)
+        return jax.lax.map(lambda shift: score(params, jnp.roll(x, shift, 1), y), shifts).mean(0)
 
     def pipeline(key, order, n, x, y):
         keys = jax.random.split(key, 5)
@@ -168,7 +183,8 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         of_real = learn(train_student, keys[3], own, truth, n)
         of_stimuli = learn(train_student, keys[4], stimuli, soft, jnp.int32(len(stimuli)))
         distance, density = _around(x.reshape(len(x), -1), stimuli.reshape(len(stimuli), -1))
-        return Scores(score(of_real, x, y), score(of_stimuli, x, y), distance, density)
+        plain = score(of_stimuli, x, y)
+        return Scores(score(of_real, x, y), plain, score_copies(of_stimuli, x, y) if options.shift else plain, distance, density)
 
     return pipeline
 

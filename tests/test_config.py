@@ -1,0 +1,44 @@
+"""Configs: each of the project's own is sound, and what is not is refused by its field's name."""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+import experiments.configs
+from neurostim import teacher as teachers
+from neurostim.config import check, default_config
+from neurostim.errors import UserError
+from neurostim.study import make_study
+from neurostim.training import TrainingOptions
+
+NAMES = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__) if module.name != 'benchmark']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_each_config_is_sound(name):
+    check(importlib.import_module(f'experiments.configs.{name}').get_config())
+
+
+@pytest.mark.parametrize('field, value, complaint', [
+    ('training.shift', 0.6, 'teacher.training.shift is 0.6'), ('committee', 'rooms', "teacher.committee 'rooms'"),
+    ('privacy.unit', 'ward', "teacher.privacy.unit 'ward'"), ('privacy.windows', 0, 'teacher.privacy.windows is 0')])
+def test_what_is_out_of_range_is_refused(field, value, complaint):
+    config = default_config()
+    config.update_from_flattened_dict({f'teacher.{field}': value})
+    with pytest.raises(UserError, match=complaint):
+        check(config)
+
+
+def test_a_promise_of_differential_privacy_has_one_teacher():
+    config = default_config()
+    config.teacher.privacy.epsilon, config.teacher.committee = 4.0, 'people'
+    with pytest.raises(UserError, match="'together', it is 'people'"):
+        check(config)
+
+
+def test_what_is_no_time_series_is_not_shifted():
+    study = make_study('features', np.eye(12, 3), np.arange(12) % 2, np.arange(12) // 2)
+    with pytest.raises(UserError, match='teacher.training.shift is 0.5.*features'):
+        teachers.train_teacher(study, ('mlp',), options=TrainingOptions(shift=0.5))
