@@ -211,7 +211,7 @@ def dataset(sweep: Sweep, study: str, made: Made):
     from neurostim.excitation import store
     from neurostim.progress import plain
     on = ground(sweep, study)
-    origin = alternatives.base(made.method)
+    origin = alternatives.origin(made.method)
     started = time.perf_counter()
     if origin:
         windows, seconds = dataset(sweep, study, made._replace(method=origin))
@@ -339,7 +339,7 @@ def plan(sweep: Sweep, study: str) -> tuple[list[Made], list]:
     jobs += [Cell(student, made) for made in stepped for student in sweep.students]
     if sweep.privacy:
         jobs.append(Attack(tuple(methods)))
-    sources = [made._replace(method=alternatives.base(made.method) or made.method) for made in whole + stepped]
+    sources = [made._replace(method=alternatives.origin(made.method) or made.method) for made in whole + stepped]
     return list(dict.fromkeys(sources)), jobs
 
 

@@ -27,7 +27,7 @@ NAMES = (*METHODS, *(name + SOFT for name in CERTAIN))
 SHAREABLE = tuple(name for name in NAMES if not name.startswith('real'))
 
 
-def base(name: str) -> str | None:
+def origin(name: str) -> str | None:
     """For a name that ends in '_soft' the method whose windows get the teacher's labels, else None."""
     choose(name, NAMES, 'method')
     return name.removesuffix(SOFT) if name.endswith(SOFT) else None
@@ -39,13 +39,13 @@ def make(name: str) -> Callable[..., Stimuli]:
     Raises:
       UserError: an unknown name; when called, a study or a teacher that the method does not suit.
     """
-    origin = base(name)
-    method = METHODS[origin or name]
+    unlabelled = origin(name)
+    method = METHODS[unlabelled or name]
 
     def run(study: Study, teacher: Teacher, count: int, seed: int = 0, options: Options = DEFAULT) -> Stimuli:
         method.check(study, teacher, count, options)
         made = method.make(study, teacher, count, seed, options)
-        return relabel(teacher, made) if origin else made
+        return relabel(teacher, made) if unlabelled else made
 
     return run
 
@@ -56,4 +56,4 @@ def check(name: str, study: Study, teacher: Teacher, count: int, options: Option
     Raises:
       UserError: an unknown name, or a study or a teacher that the method does not suit.
     """
-    METHODS[base(name) or name].check(study, teacher, count, options)
+    METHODS[origin(name) or name].check(study, teacher, count, options)

@@ -20,8 +20,8 @@ from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
-STEPS = 5000
-BATCH = 128
+STEPS = 4000
+BATCH = 64
 NOISE = 32
 PENALTY = 1.0  # of R1
 PENALISE_EVERY = 4  # steps: the penalty changes slowly and costs a second derivative

@@ -15,7 +15,7 @@ from neurostim.models.layers import Conv, GroupNorm
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 
-POSITIONS = {1: 64, 2: 32}  # most places along an axis, by the number of axes; what is longer is cut into patches
+POSITIONS = {1: 32, 2: 16}  # most places along an axis, by the number of axes; what is longer is cut into patches
 COARSE = 8  # most places at which a generator begins
 AVERAGE = 0.998  # of weights: what stays of the running average a step; less of it while training is young
 CHECK_EVERY = 500  # steps

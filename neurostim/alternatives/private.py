@@ -27,10 +27,9 @@ def make(study: Study, teacher: Teacher, count: int, seed: int, options: Options
 
 
 def check(study: Study, teacher: Teacher, count: int, options: Options) -> None:
-    """Refuses studies for which the promise would not hold, and a promise that cannot be kept."""
-    del teacher, count
+    """Refuses studies for which the promise would not hold."""
+    del teacher, count, options
     private.check(study, MODELS)
-    private.calibrate(int((~study.test).sum()), private.PrivacyOptions(epsilon=options.epsilon))
 
 
 METHODS = {'dp_stimuli': Method(make, check)}

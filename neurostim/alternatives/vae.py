@@ -19,8 +19,8 @@ from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
-STEPS = 6000
-BATCH = 128
+STEPS = 4000
+BATCH = 64
 LATENT = 32
 LEARNING_RATE = 1e-3
 
