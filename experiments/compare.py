@@ -348,23 +348,28 @@ def work(sweep: Sweep, study: str, job) -> None:
     {Made: dataset, Cell: predicted, Twin: twins, Attack: attacked}[type(job)](sweep, study, job)
 
 
-def perform(sweep: Sweep, study: str, jobs: list, processes: int, done) -> None:
-    """Does jobs here, or by several processes; `done` is called with how many are."""
-    if processes == 1:
+def perform(sweep: Sweep, study: str, jobs: list, pool: concurrent.futures.Executor | None, done) -> None:
+    """Does jobs in a pool of processes, or here without one; `done` is called with how many are done."""
+    if pool is None:
         for number, job in enumerate(jobs):
             work(sweep, study, job)
             done(number + 1)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-            processes, multiprocessing.get_context('spawn'), initializer=entry.prepare_jax) as pool:
-        futures = [pool.submit(work, sweep, study, job) for job in jobs]
-        try:
-            for number, future in enumerate(concurrent.futures.as_completed(futures)):
-                future.result()
-                done(number + 1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    futures = [pool.submit(work, sweep, study, job) for job in jobs]
+    try:
+        for number, future in enumerate(concurrent.futures.as_completed(futures)):
+            future.result()
+            done(number + 1)
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def workers(processes: int):
+    """A context that gives a pool of so many processes, or None for one: this one."""
+    if processes == 1:
+        return contextlib.nullcontext()
+    return concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context('spawn'), initializer=entry.prepare_jax)
 
 
 def compare(sweep: Sweep, processes: int = 1, say=lambda text: print(text, file=sys.stderr, flush=True)) -> dict:
@@ -383,15 +388,16 @@ def compare(sweep: Sweep, processes: int = 1, say=lambda text: print(text, file=
         except BlockingIOError:
             raise UserError(f'another sweep is at work in {sweep.workdir}: wait for it to end, or choose another --workdir') from None
         studies = {}
-        for study in sweep.studies:
-            name = study_name(study)
-            pipeline.train(study_config(study), folder_of(sweep, study), lambda text, name=name: say(f'{name}: {text}'))
-            datasets, jobs = plan(sweep, study)
-            for what, part in (('data sets', datasets), ('students and attacks', jobs)):
-                with (MetricsWriter(folder_of(sweep, study) / 'metrics.jsonl') as writer,
-                      Progress(len(part), what, f'compare {name}', writer) as progress):
-                    perform(sweep, study, part, processes, progress.update)
-            studies[name] = assemble(sweep, study)
+        with workers(processes) as pool:
+            for study in sweep.studies:
+                name = study_name(study)
+                pipeline.train(study_config(study), folder_of(sweep, study), lambda text, name=name: say(f'{name}: {text}'))
+                datasets, jobs = plan(sweep, study)
+                for what, part in (('data sets', datasets), ('students and attacks', jobs)):
+                    with (MetricsWriter(folder_of(sweep, study) / 'metrics.jsonl') as writer,
+                          Progress(len(part), what, f'compare {name}', writer) as progress):
+                        perform(sweep, study, part, pool, progress.update)
+                studies[name] = assemble(sweep, study)
         return plain({'sweep': {k: v for k, v in dataclasses.asdict(sweep).items() if k != 'workdir'}, 'studies': studies})
 
 

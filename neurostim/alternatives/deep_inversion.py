@@ -23,8 +23,8 @@ from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
-STEPS = 200
-LEARNING_RATE = 0.05
+STEPS = 100
+LEARNING_RATE = 0.1
 BATCH = 256
 ROUNDS = 4  # after each but the last the student learns from all stimuli so far; the first has none yet
 STATISTICS = 1.0  # weights of the terms; excitation's is 1

@@ -18,8 +18,8 @@ from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 CONCENTRATIONS = (1.0, 0.1)
-STEPS = 200
-LEARNING_RATE = 0.03
+STEPS = 100
+LEARNING_RATE = 0.1
 
 
 def make(study: Study, teacher: Teacher, count: int, seed: int, options: Options) -> Stimuli:
