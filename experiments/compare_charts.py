@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from neurostim import report
 
 DOTS = 150  # an inch
+LIMITS = (-0.2, 0.4)  # of a gap that is drawn: a method that teaches nothing must not flatten all others; beyond it is an arrow
 
 
 def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -39,13 +40,13 @@ def gaps(study: dict) -> Figure:
             colour = report.COLOURS['stimuli' if method['name'] == 'stimuli' else 'control' if method['name'] == 'control' else 'real']
             if gap['ci95'] is not None:
                 axes.plot(gap['ci95'], [place, place], color=colour, lw=2.5, alpha=0.5, solid_capstyle='butt')
-            axes.plot([gap['difference']], [place], 's', color=colour, ms=4)
+            shown = np.clip(gap['difference'], *LIMITS)
+            axes.plot([shown], [place], 's' if shown == gap['difference'] else '>' if shown > 0 else '<', color=colour, ms=4)
         axes.axvline(0, color='black', lw=0.8, ls=':')
         axes.set_title(report.plain(student, 24) if student else 'mean', fontsize=9)
         axes.grid(alpha=0.15)
         axes.tick_params(labelsize=7)
-        # One method that teaches nothing must not flatten all others.
-        axes.set_xlim(-0.25, 0.45)
+        axes.set_xlim(LIMITS[0] - 0.02, LIMITS[1] + 0.02)
     panels[0].set_yticks(places, [method['name'] for method in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     figure.supxlabel('gap in kappa, real minus method, 95 % interval', fontsize=9)

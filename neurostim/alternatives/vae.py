@@ -1,7 +1,8 @@
 """A conditional variational autoencoder, trained on the real windows (Kingma & Welling 2014; Sohn et al. 2015).
 
-The decoder's Gaussian has a spread that is given, as a beta does in other words (Higgins et al. 2017): learnt from few windows, it comes to explain
-everything as noise. Windows are the decoder's means. The averaged weights with the greatest evidence bound on held-out groups are kept.
+The spread of the decoder's Gaussian is given, which is the beta of Higgins et al. 2017 in other words: learnt, it comes to explain
+everything as noise where windows are few. Windows are the decoder's means. The averaged weights with the greatest evidence bound on
+held-out groups are kept.
 """
 
 from __future__ import annotations

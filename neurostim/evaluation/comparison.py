@@ -96,7 +96,7 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
-        temporary = path.with_suffix('.tmp')
+        temporary = path.with_name(f'{path.stem}.{os.getpid()}.tmp')  # processes may come to the same student
         temporary.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
         os.replace(temporary, path)
 
