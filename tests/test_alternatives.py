@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from jax.experimental.compilation_cache import compilation_cache
 from jax.test_util import check_grads
 from scipy.spatial.distance import jensenshannon
 
 from neurostim import alternatives, data, private
-from neurostim.alternatives import base, deep_inversion, diffusion, excited, gan, networks, vae, zskd
+from neurostim.alternatives import base, deep_inversion, diffusion, excited, gan, networks, vae
 from neurostim.alternatives.base import Options
 from neurostim.errors import UserError
-from neurostim.excitation import produce
-from neurostim.excitation.flow import FlowOptions
+from neurostim.excitation import flow, produce
 from neurostim.teacher import train_teacher
 from neurostim.training import TrainingOptions
 
@@ -48,8 +48,11 @@ def breathing():
 
 @pytest.fixture(scope='module')
 def trained(breathing):
-    """A teacher with a flow that has hardly learnt."""
-    return train_teacher(breathing, ('mlp',), 0, TrainingOptions(steps=40, batch=32, validations=4), FlowOptions(steps=2, width=8))
+    """A teacher with a flow that has not learnt."""
+    teacher = train_teacher(breathing, ('mlp',), 0, TrainingOptions(steps=40, batch=32, validations=4))
+    params = jax.jit(flow.Velocity((60, 1), 8).init)(jax.random.key(0), jnp.zeros((60, 1)), jnp.zeros(()), jnp.zeros(2))['params']
+    weights = {flow.PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(params, sep='/').items()}
+    return dataclasses.replace(teacher, population={**teacher.population, **weights})
 
 
 @pytest.fixture(scope='module')
@@ -61,10 +64,11 @@ def made(breathing, trained):
         if origin:
             return base.relabel(trained, make(origin, seed))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(private, 'PrivacyOptions', functools.partial(private.PrivacyOptions, steps=2, batch=32, views=1))
+            patch.setattr(private, 'train', lambda model, *_: model.init(jax.random.key(seed)))
             patch.setattr(private, 'calibrate', lambda n, options: private.Ledger(1.0, options.epsilon, []))
             patch.setattr(deep_inversion, 'BATCH', 16)
             patch.setattr(deep_inversion, 'STUDENT_STEPS', 2)
+            patch.setattr(networks, 'discriminating', lambda shape: 'mlp')  # quick to compile
             return alternatives.make(name)(breathing, trained, COUNT, seed, TINY)
     return make
 
@@ -85,10 +89,11 @@ def test_what_is_made_is_a_labelled_data_set(name, made, breathing):
     assert len(np.unique(stimuli.x.reshape(COUNT, -1), axis=0)) == COUNT
 
 
-@pytest.mark.parametrize('name', ['real', 'control', 'stimuli', 'amortised', 'zskd', 'deep_inversion', 'gan', 'vae', 'diffusion'])
+@pytest.mark.parametrize('name', ['real', 'control', 'deep_inversion', 'gan', 'vae', 'diffusion'])
 def test_a_seed_decides(name, made, breathing, trained, monkeypatch):
     monkeypatch.setattr(deep_inversion, 'BATCH', 16)
     monkeypatch.setattr(deep_inversion, 'STUDENT_STEPS', 2)
+    monkeypatch.setattr(networks, 'discriminating', lambda shape: 'mlp')
     again = alternatives.make(name)(breathing, trained, COUNT, 0, TINY)
     for first, second in zip(made(name, 0), again, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -153,10 +158,10 @@ def test_a_generator_makes_windows_of_any_shape(shape):
 def test_a_generators_patches_are_neighbours():
     """A generator whose places hold constants, the last convolution's biases, repeats them along time."""
     network = networks.Generator((128, 1), width=8)
-    params = network.init(jax.random.key(0), jnp.zeros(3))['params']
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros(3))['params']
     last = max((name for name in params if name.startswith('Conv')), key=lambda name: int(name.split('_')[1]))
-    params = jax.tree.map(jnp.zeros_like, params) | {last: {'kernel': 0 * params[last]['kernel'], 'bias': jnp.array([1.0, 2.0])}}
-    np.testing.assert_array_equal(network.apply({'params': params}, jnp.zeros(3))[:, 0], np.tile([1, 2], 64))
+    params = jax.tree.map(jnp.zeros_like, params) | {last: {'kernel': 0 * params[last]['kernel'], 'bias': jnp.array([1.0, 2.0, 3.0, 4.0])}}
+    np.testing.assert_array_equal(jax.jit(network.apply)({'params': params}, jnp.zeros(3))[:, 0], np.tile([1, 2, 3, 4], 32))
 
 
 def toy(n, seed):
@@ -187,7 +192,7 @@ def test_imitations_learn_a_distribution(family):
             x = vae.Decoder((3,)).apply({'params': params}, z, labels)
         return np.linalg.norm(moments(x, labels) - moments(*validate))
 
-    learnt, errors = family.fit(train, validate, (3,), 2, 600, seed=0)
+    learnt, errors = family.fit(train, validate, (3,), 2, 400, seed=0)
     untrained, first = family.fit(train, validate, (3,), 2, 0, seed=0)
     assert len(first) == 1 and errors[0] == pytest.approx(first[0], rel=0.3)
     assert min(errors) < errors[0] and off(learnt) < 0.35 * off(untrained)
@@ -205,11 +210,15 @@ def test_energy_distance_tells_distributions_apart():
     assert float(networks.energy_distance(x, y)) == pytest.approx(2 * (steps[:-1] ** 2 * np.diff(grid)).sum(), abs=2e-3)
 
 
-def test_the_teachers_flow_is_taken_where_there_is_one(breathing, trained):
+def test_the_teachers_flow_is_taken_where_there_is_one(breathing, trained, monkeypatch):
+    asked = []
+    monkeypatch.setattr(flow, 'fit', lambda x, y, held, n_classes, options, seed: asked.append((x.shape, n_classes, options.steps, seed)))
     own = diffusion.trained(breathing, trained, 5, TINY)
-    assert own.keys() == {name for name in trained.population if name.startswith('flow/')}
+    assert own.keys() == {name for name in trained.population if name.startswith('flow/')} and not asked
     without = dataclasses.replace(trained, population={k: v for k, v in trained.population.items() if not k.startswith('flow/')})
-    assert diffusion.trained(breathing, without, 5, TINY).keys() == own.keys()
+    diffusion.trained(breathing, without, 5, TINY)
+    assert asked == [(((~breathing.test).sum(), 60, 1), 2, 2, 5)]
+    assert diffusion.as_series((7,)) == (7, 1) and diffusion.as_series((28, 28, 3)) == (28, 84)
 
 
 # ---------------------------------------------------------------------------------------------------- searches without a prior
@@ -232,7 +241,7 @@ def test_statistics_are_those_of_all_windows(breathing, trained):
 def test_gradient_of_the_batch_against_finite_differences(breathing, trained):
     wanted = deep_inversion.statistics(trained, trained.scaling.forward(breathing.x))
     student = jax.tree.map(lambda leaf: 0.5 * leaf, trained.params)
-    loss = deep_inversion.make_loss(trained.model.apply, trained.model.apply)
+    loss = jax.jit(deep_inversion.make_loss(trained.model.apply, trained.model.apply))
     x = jax.random.normal(jax.random.key(0), (5, 60, 1))
     belief = jax.nn.one_hot(jnp.arange(5) % 2, 2)
     check_grads(lambda x: loss(x, belief, trained.params, student, wanted, 0.5), (x,), 1, modes=['rev'], eps=1e-2, rtol=2e-2, atol=1e-3)
@@ -259,8 +268,7 @@ def test_inversion_nears_the_statistics(breathing, trained, monkeypatch):
 
 
 def test_class_impressions_reach_their_beliefs(breathing, trained):
-    """Half of the impressions are drawn towards near-certain beliefs, half towards beliefs of any kind."""
-    reached = alternatives.make('zskd')(breathing, trained, 200, 0, Options(steps=60)).probabilities.max(1)
+    """With two classes that the teacher holds to be unlike, nearly certain ones."""
+    reached = alternatives.make('zskd')(breathing, trained, 200, 0, Options(steps=20)).probabilities.max(1)
     before = alternatives.make('zskd')(breathing, trained, 200, 0, Options(steps=0)).probabilities.max(1)
     assert (reached > 0.95).mean() > (before > 0.95).mean() + 0.2
-    assert len(zskd.CONCENTRATIONS) == 2 and ((reached < 0.8).mean() > 0.02)

@@ -41,7 +41,6 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
     generator = networks.Generator(shape)
     critic = models.create(networks.discriminating(shape), shape, n_classes)
     optimisers = {name: optax.adam(rate, b1=0.0, b2=0.99) for name, rate in RATES.items()}
-    key = jax.random.key(seed)
 
     def fake(params, noise, labels):
         return generator.apply({'params': params}, jnp.concatenate([noise, labels], -1))
@@ -62,7 +61,7 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         return jax.nn.softplus(-judge(critic_params, fake(params, noise, labels), labels)).mean()
 
     def step(state, number, train):
-        params, mean, judging, states = state
+        params, mean, judging, states, key = state
         row_key, first_key, second_key = jax.random.split(jax.random.fold_in(key, number), 3)
         rows = jax.random.randint(row_key, (BATCH,), 0, len(train[0]))
         x, labels = train[0][rows], train[1][rows]
@@ -74,7 +73,7 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         updates, generator_state = optimisers['generator'].update(
             jax.grad(generator_loss)(params, judging, jax.random.normal(second_key, (BATCH, NOISE)), labels), states[0], params)
         params = optax.apply_updates(params, updates)
-        return params, networks.average(number, mean, params), judging, (generator_state, critic_state)
+        return params, networks.average(number, mean, params), judging, (generator_state, critic_state), key
 
     def distance(params, held):
         x, labels = held
@@ -83,10 +82,11 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         return networks.energy_distance(*rows)
 
     held = tuple(a[np.random.default_rng(0).permutation(len(a))[:MOST_HELD]] for a in validate)
+    key = jax.random.key(seed)
     init_key, critic_key = jax.random.split(jax.random.fold_in(key, steps))
     params, judging = generator.init(init_key, jnp.zeros(NOISE + n_classes))['params'], critic.init(critic_key)
     state = (params, jax.tree.map(jnp.copy, params), judging,
-             (optimisers['generator'].init(params), optimisers['discriminator'].init(judging)))
+             (optimisers['generator'].init(params), optimisers['discriminator'].init(judging)), key)
     return networks.descend(step, distance, lambda s: s[1], state, steps, train, held)
 
 

@@ -89,6 +89,7 @@ def descend(step: Callable, error: Callable, averaged: Callable, state, steps: i
       step: (state, number, train) -> state, pure.
       error: (averaged weights, validate) -> what is to be small, pure; the same noise each time.
       averaged: state -> the running average of the weights that are kept.
+      state: keys and all: what differs between seeds is data, so that one program serves them all.
       steps: at most so many.
 
     Returns:
@@ -127,10 +128,10 @@ def draw(generate: Callable, params, key, classes: np.ndarray, n_classes: int) -
     Args:
       generate: (params, key, label [classes]) -> window, for one window; pure.
     """
-    block = jax.jit(jax.vmap(lambda params, index, label: generate(params, jax.random.fold_in(key, index), label), (None, 0, 0)))
+    block = jax.jit(jax.vmap(lambda params, key, index, label: generate(params, jax.random.fold_in(key, index), label), (None, None, 0, 0)))
     labels = np.eye(n_classes, dtype=np.float32)[classes]
     parts = []
     for first in range(0, len(classes), BLOCK):
         rows = np.minimum(np.arange(first, first + BLOCK), len(classes) - 1)
-        parts.append(np.asarray(block(params, jnp.arange(first, first + BLOCK), labels[rows])))
+        parts.append(np.asarray(block(params, key, jnp.arange(first, first + BLOCK), labels[rows])))
     return np.concatenate(parts)[: len(classes)]

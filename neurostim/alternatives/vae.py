@@ -59,18 +59,18 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         return 0.5 * (left**2).mean() + divergence / x[0].size
 
     def step(state, number, train):
-        params, mean, optimiser_state = state
+        params, mean, optimiser_state, step_key = state
         row_key, noise_key = jax.random.split(jax.random.fold_in(step_key, number))
         rows = jax.random.randint(row_key, (BATCH,), 0, len(train[0]))
         grads = jax.grad(loss)(params, noise_key, train[0][rows], train[1][rows])
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, updates)
-        return params, networks.average(number, mean, params), optimiser_state
+        return params, networks.average(number, mean, params), optimiser_state, step_key
 
     encoder_key, decoder_key = jax.random.split(init_key)
     params = {'encoder': encoder.init(encoder_key),
               'decoder': decoder.init(decoder_key, jnp.zeros(LATENT), jnp.zeros(n_classes))['params']}
-    state = params, jax.tree.map(jnp.copy, params), optimiser.init(params)
+    state = params, jax.tree.map(jnp.copy, params), optimiser.init(params), step_key
     kept, errors = networks.descend(
         step, lambda p, held: loss(p, jax.random.key(0), *held), lambda s: s[1], state, steps, train, validate)
     return kept['decoder'], errors
