@@ -69,6 +69,7 @@ def made(breathing, trained):
             patch.setattr(deep_inversion, 'BATCH', 16)
             patch.setattr(deep_inversion, 'STUDENT_STEPS', 2)
             patch.setattr(networks, 'discriminating', lambda shape: 'mlp')  # quick to compile
+            patch.setattr(networks, 'COARSE', 64)
             return alternatives.make(name)(breathing, trained, COUNT, seed, TINY)
     return make
 
@@ -94,6 +95,7 @@ def test_a_seed_decides(name, made, breathing, trained, monkeypatch):
     monkeypatch.setattr(deep_inversion, 'BATCH', 16)
     monkeypatch.setattr(deep_inversion, 'STUDENT_STEPS', 2)
     monkeypatch.setattr(networks, 'discriminating', lambda shape: 'mlp')
+    monkeypatch.setattr(networks, 'COARSE', 64)
     again = alternatives.make(name)(breathing, trained, COUNT, 0, TINY)
     for first, second in zip(made(name, 0), again, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -178,8 +180,8 @@ def moments(x, labels):
     return np.concatenate([np.concatenate([r.mean(0), np.cov(r.T).ravel()]) for r in rows])
 
 
-@pytest.mark.parametrize('family', [gan, vae])
-def test_imitations_learn_a_distribution(family):
+@pytest.mark.parametrize(('family', 'steps'), [(gan, 300), (vae, 800)])
+def test_imitations_learn_a_distribution(family, steps):
     train, validate = toy(600, 0), toy(200, 1)
 
     def off(params):
@@ -192,7 +194,7 @@ def test_imitations_learn_a_distribution(family):
             x = vae.Decoder((3,)).apply({'params': params}, z, labels)
         return np.linalg.norm(moments(x, labels) - moments(*validate))
 
-    learnt, errors = family.fit(train, validate, (3,), 2, 400, seed=0)
+    learnt, errors = family.fit(train, validate, (3,), 2, steps, seed=0)
     untrained, first = family.fit(train, validate, (3,), 2, 0, seed=0)
     assert len(first) == 1 and errors[0] == pytest.approx(first[0], rel=0.3)
     assert min(errors) < errors[0] and off(learnt) < 0.35 * off(untrained)

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from neurostim import models, training
+from neurostim.alternatives import networks
 from neurostim.alternatives.base import Method, Options, shuffle
 from neurostim.evaluation.comparison import synthetic_source
 from neurostim.excitation import objective
@@ -23,7 +24,7 @@ from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
-STEPS = 100
+STEPS = 60
 LEARNING_RATE = 0.1
 BATCH = 256
 ROUNDS = 4  # after each but the last the student learns from all stimuli so far; the first has none yet
@@ -93,7 +94,7 @@ def make(study: Study, teacher: Teacher, count: int, seed: int, options: Options
     steps = STEPS if options.steps < 0 else options.steps
     wanted = statistics(teacher, teacher.scaling.forward(study.part(test=False).x))
     low, high = teacher.population['bounds']
-    name = 'mlp' if len(shape) == 1 else 'cnn'
+    name = networks.discriminating(shape)
     student = models.create(name, shape, n_classes)
     loss = make_loss(teacher.model.apply, student.apply)
     optimiser = optax.adam(LEARNING_RATE)

@@ -18,7 +18,7 @@ from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 CONCENTRATIONS = (1.0, 0.1)
-STEPS = 100
+STEPS = 50
 LEARNING_RATE = 0.1
 
 
