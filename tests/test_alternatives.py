@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from jax.experimental.compilation_cache import compilation_cache
 from jax.test_util import check_grads
 from scipy.spatial.distance import jensenshannon
 
@@ -21,21 +20,9 @@ from neurostim.teacher import train_teacher
 from neurostim.training import TrainingOptions
 
 QUICK_COMPILE = True
+pytestmark = pytest.mark.usefixtures('compile_once')
 COUNT = 41
 TINY = Options(steps=2, training_steps=2)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def compile_once(tmp_path_factory):
-    """What is made twice is compiled once: programs are kept on disk, as `experiments.run` keeps them."""
-    before = {name: jax.config.values[name] for name in ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')}
-    compilation_cache.reset_cache()
-    jax.config.update('jax_compilation_cache_dir', str(tmp_path_factory.mktemp('jax')))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-    yield
-    compilation_cache.reset_cache()
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope='module')

@@ -21,6 +21,7 @@ from neurostim.errors import UserError
 from neurostim.evaluation import association, utility
 
 QUICK_COMPILE = True
+pytestmark = pytest.mark.usefixtures('compile_once')
 STUDY = """
 from neurostim.config import default_config
 
