@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from neurostim import report
 
@@ -67,6 +68,8 @@ def curve(points: list[dict], what: str, log: bool = True) -> Figure | None:
                           color=colour, label=report.plain(student, 24))
         axes.set_xscale('log' if log else 'symlog')
         axes.set(xlabel=what, title=method)
+        axes.set_xticks(sorted({point['at'] for point in points}), labels=sorted({point['at'] for point in points}), rotation=45)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.15)
     panels[0].set_ylabel('kappa on real test windows')
     panels[-1].legend(fontsize=7)
@@ -78,13 +81,13 @@ def privacy(study: dict) -> Figure | None:
     methods = [method for method in study['methods'] if method['confident_mean'] is not None]
     if not methods:
         return None
-    figure = Figure(figsize=(6, 4), layout='constrained')
+    figure = Figure(figsize=(7.5, 4.2), layout='constrained')
     axes = figure.subplots()
-    for method, colour in zip(methods, np.resize(report.CYCLE, len(methods)), strict=True):
-        axes.plot([method['confident_mean']], [method['kappa']], 'o', color=colour)
-        axes.annotate(method['name'], (method['confident_mean'], method['kappa']), xytext=(4, 3), textcoords='offset points', fontsize=7)
+    for number, method in enumerate(methods):
+        colour, marker = report.CYCLE[number % len(report.CYCLE)], 'os^D'[number // len(report.CYCLE) % 4]
+        axes.plot([method['confident_mean']], [method['kappa']], marker, color=colour, alpha=0.8, label=method['name'], ls='none')
     axes.axvline(np.mean([person['stranger_confident'] for person in study['people'].values()]), color='grey', ls=':', label='strangers')
     axes.set(xlabel='share of which attackers are sure of somebody', ylabel='kappa, a mean over students')
     axes.grid(alpha=0.15)
-    axes.legend(fontsize=7)
+    figure.legend(fontsize=7, loc='outside right upper')
     return figure

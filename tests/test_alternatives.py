@@ -51,6 +51,7 @@ def made(breathing, trained):
         if origin:
             return base.relabel(trained, make(origin, seed))
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(alternatives.private, 'MODELS', ('mlp',))
             patch.setattr(private, 'train', lambda model, *_: model.init(jax.random.key(seed)))
             patch.setattr(private, 'calibrate', lambda n, options: private.Ledger(1.0, options.epsilon, []))
             patch.setattr(deep_inversion, 'BATCH', 16)
@@ -256,8 +257,8 @@ def test_inversion_nears_the_statistics(breathing, trained, monkeypatch):
     assert off(60) < 0.5 * off(0)
 
 
-def test_class_impressions_reach_their_beliefs(breathing, trained):
+def test_class_impressions_reach_their_beliefs(breathing, trained, made):
     """With two classes that the teacher holds to be unlike, nearly certain ones."""
-    reached = alternatives.make('zskd')(breathing, trained, 200, 0, Options(steps=20)).probabilities.max(1)
-    before = alternatives.make('zskd')(breathing, trained, 200, 0, Options(steps=0)).probabilities.max(1)
+    reached = alternatives.make('zskd')(breathing, trained, COUNT, 0, Options(steps=20)).probabilities.max(1)
+    before = made('zskd', 0).probabilities.max(1)
     assert (reached > 0.95).mean() > (before > 0.95).mean() + 0.2
