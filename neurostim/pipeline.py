@@ -37,7 +37,7 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
       say: takes lines of text for the user.
     """
     workdir = pathlib.Path(workdir)
-    _check_writable(workdir)
+    check_writable(workdir)
     if sharding.process()[1] > 1 and tuple(phases) != ('excite',):
         raise UserError('several processes excite together, but train and evaluate alone: give --phase=excite, and run the other phases '
                         'without --coordinator')
@@ -47,7 +47,7 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
             functions[phase](config, workdir, say)
 
 
-def _check_writable(workdir: pathlib.Path) -> None:
+def check_writable(workdir: pathlib.Path) -> None:
     """Refuses a folder that cannot be written to before the work that would be lost."""
     place = workdir.absolute()
     while not place.exists():

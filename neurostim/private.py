@@ -270,7 +270,7 @@ def class_statistics(
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
-def _check(study: Study, names: tuple[str, ...], options: PrivacyOptions) -> None:
+def check(study: Study, names: tuple[str, ...], options: PrivacyOptions) -> None:
     """Refuses studies for which the promise would not hold or was not worked out."""
     if study.kind != 'windows':
         raise UserError(f'teacher.privacy.epsilon: only for time series, this study has windows of shape {study.shape}: leave it 0')
@@ -295,7 +295,7 @@ def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions,
     Raises:
       UserError: a study or teacher for which that does not hold.
     """
-    _check(study, names, options)
+    check(study, names, options)
     seed = secrets.randbits(64) if seed is None else seed
     train_part = study.part(test=False)
     scaling = Scaling(np.tile([0.0, 1.0], (study.shape[-1], 1)), np.tile([0.0, 1.0], (study.shape[-1], 1)))

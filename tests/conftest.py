@@ -7,6 +7,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy: threads that
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from neurostim import training
 from neurostim.study import make_study
@@ -20,6 +21,19 @@ def quick_compile(request):
     jax.config.update('jax_disable_most_optimizations', before or getattr(request.module, 'QUICK_COMPILE', False))
     yield
     jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(scope='module')
+def compile_once(tmp_path_factory):
+    """What is made twice is compiled once: programs are kept on disk, as `experiments.run` keeps them."""
+    before = {name: jax.config.values[name] for name in ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')}
+    compilation_cache.reset_cache()
+    jax.config.update('jax_compilation_cache_dir', str(tmp_path_factory.mktemp('jax')))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+    yield
+    compilation_cache.reset_cache()
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def tiny_study(seed=0):

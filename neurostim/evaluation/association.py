@@ -49,6 +49,10 @@ class People(NamedTuple):
     stranger: np.ndarray
     known: np.ndarray
 
+    def number(self, subject: np.ndarray) -> np.ndarray:
+        """Where subjects int [n], all known, stand in `known`."""
+        return np.searchsorted(self.known, subject)
+
 
 def choose_people(study: Study, seed: int = 0) -> People | None:
     """Known people have training windows, so that stimuli could betray them. A quarter of the people are strangers: those without
@@ -144,6 +148,18 @@ def fit_temperature(probabilities: np.ndarray, person: np.ndarray) -> float:
     return float(min(TEMPERATURES, key=lambda t: -(wanted * np.log(soften(probabilities, t))).sum(1).mean()))
 
 
+def train_attackers(study: Study, scaled: np.ndarray, people: People, names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> list[Attacker]:
+    """Attackers who have learnt the windows of the people known.
+
+    Args:
+      scaled: the study's windows, scaled.
+    """
+    def of(rows):
+        return scaled[rows], people.number(study.subject[rows])
+
+    return [train_attacker(name, *of(people.train), *of(people.calibrate), len(people.known), seed) for name in names]
+
+
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
            names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> dict:
     """The contract's `association` entry; `attackers` is None, with a note, where too few people can be told apart.
@@ -156,15 +172,10 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
     people = choose_people(study, seed)
     if people is None:
         return {'attackers': None, 'note': f'fewer than {FEWEST_PEOPLE} people with {FEWEST_WINDOWS} training windows besides strangers'}
-    place = {subject: i for i, subject in enumerate(people.known)}
-
-    def of(rows):
-        return scaled[rows], np.array([place[s] for s in study.subject[rows]], int)
-
     rows = []
-    for name in names:
-        attacker = train_attacker(name, *of(people.train), *of(people.calibrate), len(people.known), seed)
-        x, person = of(people.test)
+    for attacker in train_attackers(study, scaled, people, names, seed):
+        name = attacker.name
+        x, person = scaled[people.test], people.number(study.subject[people.test])
         beliefs = attacker.beliefs(x)
         named = {'known': beliefs.max(1) >= CONFIDENT, 'stranger': attacker.confident(scaled[people.stranger]),
                  'control': attacker.confident(control), 'stimuli': attacker.confident(stimuli)}

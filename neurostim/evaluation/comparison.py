@@ -19,6 +19,7 @@ from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
+TWINS = ('real', 'real_soft')  # true labels, the teacher's
 HELD_SHARE = 0.1  # of stimuli, to stop networks early: a third party has no real window for that
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
@@ -95,7 +96,7 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
-        temporary = path.with_suffix('.tmp')
+        temporary = path.with_name(f'{path.stem}.{os.getpid()}.tmp')  # processes may come to the same student
         temporary.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
         os.replace(temporary, path)
 
@@ -121,6 +122,41 @@ def count_tasks(names: tuple[str, ...], seeds: int) -> int:
     return sum(len(_tasks(name, seeds, SOURCES)) + (1 if name in models.NAMES else 2) for name in names)
 
 
+def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: training.TrainingOptions,
+              capacity: tuple[int, int]) -> np.ndarray:
+    """Probabilities [n, classes] of one student for scaled windows x [n, *shape]; kept ones where there are any.
+
+    Args:
+      options, capacity: of a network, see :func:`neurostim.students.fit`.
+    """
+    kept = cache.get(task)
+    if kept is not None:
+        return kept
+    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity)
+    predicted = student.predict(x)
+    cache.put(task, predicted)
+    return predicted
+
+
+def check_task(name: str, source: str) -> Task:
+    """Which student is validated for a real twin of `TWINS`: a network has not learnt from the held windows; a classical algorithm has,
+    and is trained without them for this."""
+    return Task(name, source if name in models.NAMES else f'{source}_check', 0)
+
+
+def better_twin(predicted: dict[str, np.ndarray], y: np.ndarray) -> str:
+    """The one of `TWINS` with the higher kappa on the held-out training windows; the first where they are equal.
+
+    Args:
+      predicted: {twin: probabilities [n, classes]} of the students that :func:`check_task` names.
+      y: int [n], true labels.
+    """
+    def validated(source):
+        classes = predicted[source].shape[1]
+        return utility.kappa(utility.confusion(y, predicted[source].argmax(1), classes).astype(float))
+    return max(TWINS, key=validated)
+
+
 def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], test_x: np.ndarray, validation: tuple[np.ndarray, np.ndarray],
               cache: Cache, steps: int, progress: Callable[[int], None] = lambda done: None) -> dict[Task, np.ndarray]:
     """Trains all students and predicts the test windows.
@@ -140,24 +176,15 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     """
     networks = training.TrainingOptions(steps=steps)
     capacity = training.capacities([source for name, source in sources.items() if not name.endswith('_check')])
-    classes = sources['real'].targets.shape[1]
     chosen = {}
 
-    def train(task: Task) -> np.ndarray:
-        kept = cache.get(task)
-        if kept is not None:
-            return kept
-        source = sources[task.source]
-        student = students.fit(task.student, *source[:2], task.seed, source.held, networks, capacity)
-        both = student.predict(np.concatenate([test_x, validation[0]]))  # the validation windows' predictions choose the twin
-        cache.put(task, both)
-        return both
+    both = np.concatenate([test_x, validation[0]])  # the validation windows' predictions choose the twin
 
-    def check(name, source):  # a network has not learnt from the held windows; a classical algorithm has
-        return Task(name, source if name in models.NAMES else f'{source}_check', 0)
+    def train(task: Task) -> np.ndarray:
+        return train_one(task, sources[task.source], both, cache, networks, capacity)
 
     # Another network each time, so that two threads do not compile the same one.
-    first = [check(name, source) for source in ('real', 'real_soft') for name in names]
+    first = [check_task(name, source) for source in TWINS for name in names]
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
@@ -174,10 +201,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     run(first)
     n = len(test_x)
     for name in names:
-        def validated(source, name=name):
-            predicted = results[check(name, source)][n:].argmax(1)
-            return utility.kappa(utility.confusion(validation[1], predicted, classes).astype(float))
-        chosen[name] = max(('real', 'real_soft'), key=validated)
+        chosen[name] = better_twin({source: results[check_task(name, source)][n:] for source in TWINS}, validation[1])
     run([task for name in names for task in _tasks(name, seeds, (chosen[name], 'stimuli', 'control')) if task not in results])
     named = {}
     for name in names:

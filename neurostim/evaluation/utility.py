@@ -75,6 +75,16 @@ def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np
     Returns:
       (gap, [low, high]); None for an interval where there is one group only, which says nothing about others.
     """
+    gap, drawn = gap_draws(y, group, real, stimuli, classes, draws, seed)
+    return gap, None if drawn is None else np.percentile(drawn, [2.5, 97.5]).tolist()
+
+
+def gap_draws(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np.ndarray, classes: int,
+              draws: int = 2000, seed: int = 0) -> tuple[float, np.ndarray | None]:
+    """What :func:`gap_interval` is made of: (gap, its bootstrap draws [draws]), None for one group only.
+
+    Equal `group`, `draws` and `seed` give the same groups in every draw: draws of several students may be averaged, or subtracted.
+    """
     groups = np.unique(group)
 
     def tables(predictions):
@@ -89,7 +99,4 @@ def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np
 
     real_kappa, real_draws = kappas(real)
     stimuli_kappa, stimuli_draws = kappas(stimuli)
-    if len(groups) < 2:
-        return real_kappa - stimuli_kappa, None
-    low, high = np.percentile(real_draws - stimuli_draws, [2.5, 97.5])
-    return real_kappa - stimuli_kappa, [float(low), float(high)]
+    return real_kappa - stimuli_kappa, None if len(groups) < 2 else real_draws - stimuli_draws

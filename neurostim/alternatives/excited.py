@@ -1,0 +1,45 @@
+"""Everything that :mod:`neurostim.excitation.produce` makes: stimuli by default, their unexcited control, and each other way to excite."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from neurostim.alternatives.base import Method, Options
+from neurostim.excitation import produce
+from neurostim.excitation.produce import Settings, TargetSettings
+from neurostim.excitation.store import Stimuli
+from neurostim.study import Study
+from neurostim.teacher import Teacher
+
+CHAIN = 125  # stimuli that the published generator hands its weights on to
+
+SETTINGS = {
+    'stimuli': Settings(),  # what a user gets who chooses nothing
+    'control': Settings(),
+    **{name: Settings(method=name) for name in ('direct', 'gaussian', 'spectral', 'modulated', 'mixture', 'flow', 'amortised')},
+    'generator': Settings(method='generator', accept=True, chain=CHAIN, target=TargetSettings(name='threshold')),
+}
+
+
+def settings(name: str, teacher: Teacher, count: int, options: Options) -> Settings:
+    """The resolved settings of a method; a UserError where it does not suit the teacher."""
+    given = SETTINGS[name]
+    resolved = produce.resolve(dataclasses.replace(given, count=count, steps=options.steps, chain=min(given.chain, count)), teacher)
+    return produce.unexcited(resolved) if name == 'control' else resolved
+
+
+def make(name: str, study: Study, teacher: Teacher, count: int, seed: int, options: Options) -> Stimuli:
+    """`count` stimuli; the study is not looked at."""
+    del study
+    use = produce.CONTROL if name == 'control' else produce.EXCITED
+    return produce.generate(teacher, settings(name, teacher, count, options), seed, use)
+
+
+def check(name: str, study: Study, teacher: Teacher, count: int, options: Options) -> None:
+    """Refuses what does not suit the teacher."""
+    del study
+    settings(name, teacher, count, options)
+
+
+METHODS = {name: Method(functools.partial(make, name), functools.partial(check, name)) for name in SETTINGS}
