@@ -68,8 +68,8 @@ def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'ran
       control: unexcited stimuli; None draws as many as there are stimuli, by the default method.
       steps: most optimiser steps of a network.
     """
-    from neurostim import pipeline
-    return pipeline.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps)
+    from neurostim.evaluation import phase
+    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps)
 
 
 def table(results: dict) -> str:

@@ -13,7 +13,7 @@ import ml_collections
 from neurostim import models, students
 from neurostim.data import SOURCES
 from neurostim.errors import UserError, choose
-from neurostim.evaluation import membership
+from neurostim.evaluation import shadows
 from neurostim.excitation import produce
 from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
@@ -70,9 +70,9 @@ def check(config: ml_collections.ConfigDict) -> None:
                         ('evaluate.interval_draws', config.evaluate.interval_draws)):
         if value < 1:
             raise UserError(f'{name} is {value}: give at least 1')
-    if config.evaluate.shadows < 0 or 0 < config.evaluate.shadows < membership.FEWEST_SHADOWS:
+    if config.evaluate.shadows < 0 or 0 < config.evaluate.shadows < shadows.FEWEST:
         raise UserError(f'evaluate.shadows is {config.evaluate.shadows}: give 0 (no attack on membership) or at least '
-                        f'{membership.FEWEST_SHADOWS}')
+                        f'{shadows.FEWEST}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
     if not 0 <= config.teacher.training.shift <= 0.5:

@@ -1,32 +1,25 @@
-"""The three phases: train, excite, evaluate. Each is a function of a config and a folder, and speaks to the others through the folder
-alone, so that each can run on another machine or day; `excite` reads no recording."""
+"""The phases train, excite and, in :mod:`neurostim.evaluation.phase`, evaluate. Each is a function of a config and a folder, and speaks to
+the others through the folder alone, so that each can run on another machine or day; `excite` reads no recording, and imports no more than
+it needs, so that the first stimulus comes soon."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
 import time
 
-import numpy as np
-
 import neurostim.teacher as teachers
-from neurostim import data, private, release, report
+from neurostim import data, private
 from neurostim.config import excite_settings, flow_options, identity_options, privacy_options, study_options, training_options
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
-from neurostim.excitation import produce, sharding, store
+from neurostim.excitation import produce, sharding
 from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
-from neurostim.teacher import Teacher
 
 PHASES = ('train', 'excite', 'evaluate')
 LEDGER = 'privacy.json'  # beside a teacher with differential privacy
-PROMISES = {'record': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker',
-            'subject': 'the unit is a person with all their windows; how many people took part is taken to be known'}
-
 
 def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
     """Runs phases in their order.
@@ -41,10 +34,9 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
     if sharding.process()[1] > 1 and tuple(phases) != ('excite',):
         raise UserError('several processes excite together, but train and evaluate alone: give --phase=excite, and run the other phases '
                         'without --coordinator')
-    functions = {'train': train, 'excite': excite, 'evaluate': evaluate}
     for phase in PHASES:
         if phase in phases:
-            functions[phase](config, workdir, say)
+            {'train': train, 'excite': excite, 'evaluate': evaluate}[phase](config, workdir, say)
 
 
 def check_writable(workdir: pathlib.Path) -> None:
@@ -78,6 +70,7 @@ def _same_run(path: pathlib.Path, wanted: dict, what: str) -> bool:
 
 def train(config, workdir: pathlib.Path, say) -> None:
     """Trains the teacher and takes the population's statistics: DIR/teacher/."""
+    from neurostim.evaluation import utility
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
     wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
@@ -132,173 +125,14 @@ def excite(config, workdir: pathlib.Path, say) -> None:
 
 
 def evaluate(config, workdir: pathlib.Path, say) -> None:
-    """Trains the students and compares: DIR/results.json and DIR/report.html."""
-    teacher = teachers.load(workdir / 'teacher')
-    summary = store.summary(workdir / 'stimuli')
-    manifest = store.manifest(workdir / 'stimuli')
-    settings = produce.from_manifest(manifest)
-    _check_same_windows(config, workdir)
-    study = load_study(config)
-    trained_on = _read(workdir / 'teacher' / 'study.json')
-    if trained_on != plain(describe(study)):
-        raise UserError(f"the teacher in {workdir} learnt study {trained_on['name']!r} ({trained_on['train_windows']} training windows), "
-                        f'but the config names {study.name!r} ({int((~study.test).sum())}): evaluate with the same study.*')
-    stimuli = store.read(workdir / 'stimuli')
-    seed = manifest['seed']
-    control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
-    names, seeds = tuple(config.students), config.evaluate.seeds
-    with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
-          Progress(comparison.count_tasks(names, seeds), 'students', 'evaluate', writer) as progress):
-        rows, matrices = compare_students(
-            study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
-            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
-    attacks = None
-    if config.evaluate.privacy:
-        say('evaluate: students are done, attackers learn to name people')
-        with contextlib.ExitStack() as stack:
-            update = lambda done: None  # noqa: E731
-            if config.evaluate.shadows:
-                writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
-                progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
-                update = stack.enter_context(progress).update
-            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows,
-                             shadow_options(settings, _read(workdir / 'teacher' / 'config.json')['training'].get('shift', 0.0)), update)
-        if (workdir / 'teacher' / LEDGER).exists():
-            say('evaluate: a second training with canaries audits differential privacy')
-            attacks['differential_privacy'] = promise(config, study, teacher, private.Ledger(**_read(workdir / 'teacher' / LEDGER)))
-    results = assemble(study, teacher, stimuli_entry(summary, settings.method), rows, attacks)
-    pictures = _pictures(study, teacher, stimuli, matrices, config)
-    report.write(workdir / 'report.html', results, pictures)
-    temporary = workdir / 'results.json.tmp'
-    temporary.write_text(json.dumps(results, indent=1))
-    os.replace(temporary, workdir / 'results.json')
-    release.write(workdir, results, config.release.licence)
-    print(report.table(results))
-    print(f'report: {workdir / "report.html"}')
+    """Trains the students and compares, attacks, reports: see :func:`neurostim.evaluation.phase.evaluate`."""
+    from neurostim.evaluation import phase
+    phase.evaluate(config, workdir, say)
 
 
-def _read(path: pathlib.Path) -> dict:
+def read_beside(path: pathlib.Path) -> dict:
     """What `train` left beside the teacher."""
     try:
         return json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f'{path} cannot be read ({error}): delete {path.parent} and run --phase=train again') from None
-
-
-def _check_same_windows(config, workdir: pathlib.Path) -> None:
-    """Refuses a config whose test windows may be among those that the teacher has learnt from: the seed and the options of the study
-    decide who is held out. Where the files lie may differ, as on another machine."""
-    learnt = _read(workdir / 'teacher' / 'config.json')
-    wanted = plain({**config.study.to_dict(), 'seed': config.seed})
-    learnt = {**learnt['study'], 'seed': learnt['seed']}
-    changed = [f'{key}: {learnt.get(key)!r} -> {wanted.get(key)!r}' for key in sorted({*learnt, *wanted} - {'path'})
-               if learnt.get(key) != wanted.get(key)]
-    if changed:
-        raise UserError(f'the teacher in {workdir} learnt from another study ({"; ".join(changed)}): '
-                        'evaluate with the same study.* and seed, or choose another --workdir')
-
-
-def stimuli_entry(summary: dict, method: str) -> dict:
-    """The contract's `stimuli` entry from a store's summary."""
-    totals = summary.get('totals', {})
-    seconds = totals.get('seconds')
-    attempts = totals.get('attempts')
-    return {'count': summary['count'], 'method': method, 'seconds': seconds,
-            'per_second': summary['count'] / seconds if seconds else None,
-            'accepted_fraction': totals['accepted'] / attempts if attempts else None,
-            'class_counts': summary['class_counts'], 'sha256': summary['sha256']}
-
-
-def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
-                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None):
-    """Trains all students and compares them: (rows of results.json, confusion matrices).
-
-    Args:
-      stimuli, control: :class:`neurostim.excitation.store.Stimuli`.
-      draws: of the bootstrap.
-      predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
-    """
-    test = study.part(test=True)
-    test_x = teacher.scaling.forward(test.x)
-    sources = comparison.real_sources(study, teacher)
-    held = sources['real'].held
-    validation = (sources['real'].x[held], study.part(test=False).y[held])
-    for name, made in (('stimuli', stimuli), ('control', control)):
-        sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed)
-    digest = comparison.digest(*(array for source in sources.values() for array in source), test_x, test.y, steps)
-    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, digest), steps, progress)
-    return comparison.compare(names, seeds, trained, test, draws)
-
-
-def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], privacy: dict | None = None) -> dict:
-    """The whole of results.json."""
-    test = study.part(test=True)
-    return plain({
-        'study': describe(study), 'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
-        'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': list(study.notes)})
-
-
-def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
-           shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None) -> dict:
-    """The contract's `privacy` entry: what attackers make of the stimuli.
-
-    Args:
-      settings: by which the stimuli were made: where identity networks were inhibited, these are shown among the attackers; None
-        inhibits none.
-      shadow_models: pipelines of the attack on membership.
-      options: of these pipelines, see :func:`shadow_options`.
-      progress: called with how many of them are done.
-    """
-    scaled = teacher.scaling.forward(study.x)
-    made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
-    entry = association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed)
-    if settings and settings.weights.inhibit and entry['attackers']:
-        entry['attackers'] += association.inhibited(study, teacher, scaled, made, unexcited)
-    return {
-        'association': {**entry, 'linkage': linkage.attack(study, scaled, made, seed)},
-        'membership': membership.attack(study, scaled, shadow_models, options, seed, progress),
-        'neighbours': neighbours.measure(study, scaled, made, seed),
-        'differential_privacy': None}
-
-
-def shadow_options(settings: produce.Settings, shift: float = 0.0) -> shadows.ShadowOptions:
-    """Shadow pipelines like the one that made the stimuli: one Gaussian of all classes where it drew from one, else a mixture for each.
-
-    Args:
-      shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
-    """
-    one = settings.method in ('gaussian', 'spectral', 'direct')
-    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, by_class=not one, excite_steps=settings.steps,
-                                 learning_rate=settings.learning_rate, tether=settings.weights.tether, shift=shift)
-
-
-def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:
-    """The contract's `differential_privacy` entry."""
-    options = privacy_options(config)
-    return {'unit': options.unit, 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
-            'components': [f'{part["name"]}: {part["epsilon"]:.2f}' for part in ledger.components],
-            'audited_epsilon_lower_bound': differential_privacy.audit(study, teacher.names[0], options, ledger, config.seed),
-            'note': PROMISES[options.unit]}
-
-
-def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:
-    """What :func:`evaluate` does, for arrays in memory and without a folder; see :func:`neurostim.evaluate`."""
-    if control is None:
-        settings = produce.resolve(produce.Settings(count=len(stimuli.x)), teacher)
-        control = produce.generate(teacher, produce.unexcited(settings), 0, produce.CONTROL)
-    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps)
-    entry = {'count': len(stimuli.x), 'class_counts': np.bincount(stimuli.label, minlength=len(study.classes)),
-             'sha256': hashlib.sha256(np.ascontiguousarray(stimuli.x, '<f4')).hexdigest(),
-             'method': None, 'seconds': None, 'per_second': None, 'accepted_fraction': None,
-             'note': 'made in memory: neither timed nor counted'}
-    return assemble(study, teacher, entry, rows)
-
-
-def _pictures(study, teacher: Teacher, stimuli, matrices, config) -> dict:
-    """What the report draws."""
-    test = study.part(test=True)
-    some = np.random.default_rng(0).permutation(len(stimuli.x))[:2000]
-    real = np.random.default_rng(0).permutation(len(test.x))[:2000]
-    return {'stimuli_x': stimuli.x[some], 'stimuli_probabilities': stimuli.probabilities[some], 'real_x': test.x[real],
-            'real_y': test.y[real], 'confusion': matrices, 'curves': teacher.curves, 'study_kind': study.kind,
-            'sampling_rate_hz': study.sampling_rate_hz, 'channels': study.channels, 'config': config.to_yaml()}

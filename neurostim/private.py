@@ -98,6 +98,7 @@ def epsilon_of(*events, delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
+@functools.lru_cache
 def calibrate(n: int, options: PrivacyOptions) -> Ledger:
     """Finds the noise with which training on `n` units, together with the statistics, spends `options.epsilon`.
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from neurostim import models, training
 from neurostim.errors import choose
@@ -79,8 +78,10 @@ def _random_forest(seed):
 def _gradient_boosting(seed):
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import make_pipeline
+
+    from neurostim.binning import QuantileBins
     return make_pipeline(
-        _Binned(), HistGradientBoostingClassifier(max_iter=100, learning_rate=0.15, early_stopping=False, random_state=seed))
+        QuantileBins(), HistGradientBoostingClassifier(max_iter=100, learning_rate=0.15, early_stopping=False, random_state=seed))
 
 
 def _logistic_regression(seed):
@@ -114,25 +115,6 @@ def _knn(seed):
 CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logistic_regression': _logistic_regression,
              'gradient_boosting': _gradient_boosting, 'naive_bayes': _naive_bayes}
 NAMES = (*models.NAMES, *CLASSICAL)
-
-
-class _Binned(BaseEstimator, TransformerMixin):
-    """Replaces each value by the number of its quantile bin [0, 254], as histogram boosting does inside.
-
-    Done outside, because scikit-learn places its bins by weighted percentiles where there are sample weights, and that takes ten times
-    as long as the rest of the fit.
-    """
-
-    def fit(self, x, y=None):
-        """Places 254 edges a column; x is [n, columns]."""
-        del y
-        self.edges_ = np.quantile(x, np.linspace(0, 1, 256)[1:-1], axis=0).T
-        return self
-
-    def transform(self, x):
-        """[n, columns] bin numbers, float32."""
-        columns = [np.searchsorted(edges, column) for edges, column in zip(self.edges_, x.T, strict=True)]
-        return np.stack(columns, 1).astype(np.float32)
 
 
 def _fit_classical(name, x, targets, seed):

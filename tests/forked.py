@@ -89,7 +89,8 @@ def main() -> None:
     import sklearn.neighbors  # noqa: F401
 
     import experiments.run  # noqa: F401
-    from neurostim import config, pipeline  # noqa: F401
+    from neurostim import config  # noqa: F401
+    from neurostim.evaluation import phase  # noqa: F401
     for line in sys.stdin:
         with warnings.catch_warnings(action='ignore'):  # JAX warns of forks: there is no thread yet that could hold a lock
             pid = os.fork()

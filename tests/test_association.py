@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from neurostim import pipeline, report
-from neurostim.evaluation import association
+from neurostim import report
+from neurostim.evaluation import association, phase
 from neurostim.excitation import produce
 from neurostim.study import make_study
 
@@ -116,15 +116,15 @@ def test_interval_counts_people_not_windows():
 def test_the_privacy_entry_of_results(teacher, study):
     """Of the tiny study's people there are too few windows to know them by: that is said, and the rest is measured."""
     stimuli, control = (produce.generate(teacher, produce.Settings('mixture', count=100, steps=1), seed) for seed in (0, 1))
-    entry = pipeline.attack(study, teacher, stimuli, control)
+    entry = phase.attack(study, teacher, stimuli, control)
     assert entry['association']['attackers'] is None and entry['association']['note']
     assert entry['membership'] == {'record': None, 'subject': None, 'note': 'not attacked: evaluate.shadows is 0'}
     assert 0 <= entry['association']['linkage']['auc'] <= 1  # people are apart here
     assert entry['differential_privacy'] is None and entry['neighbours']['ratio'] > 0
-    results = pipeline.assemble(study, teacher, {'count': 100}, [], entry)
+    results = phase.assemble(study, teacher, {'count': 100}, [], entry)
     assert json.loads(json.dumps(results))['privacy'] == entry
     text = report.table(results)
     assert 'nearest training window' in text and 'not attacked' in text
     # The teacher's own windows instead of stimuli are found out.
     copies = stimuli._replace(x=study.x[~study.test][:100])
-    assert pipeline.attack(study, teacher, copies, control)['neighbours']['ratio'] < 0.01
+    assert phase.attack(study, teacher, copies, control)['neighbours']['ratio'] < 0.01

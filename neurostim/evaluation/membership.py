@@ -15,7 +15,6 @@ from scipy import special, stats
 from neurostim.evaluation import shadows
 from neurostim.study import Study
 
-FEWEST_SHADOWS = 8
 FEWEST_SUBJECTS = 4
 DRAWS = 200  # of the bootstrap
 GAMMA = 1.0  # of RMIA
@@ -240,10 +239,10 @@ def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress
     """A person's score is the mean over their windows."""
     people = study.subject[train]
     names = np.unique(people)
-    if len(names) < FEWEST_SUBJECTS or models < FEWEST_SHADOWS:
+    if len(names) < FEWEST_SUBJECTS or models < shadows.FEWEST:
         return {'attack': 'LiRA, online', 'shadow_models': models, 'real': None, 'stimuli': None,
                 'note': f'{len(names)} people with training windows and {models} shadow models: give at least {FEWEST_SUBJECTS} and '
-                        f'{FEWEST_SHADOWS}'}
+                        f'{shadows.FEWEST}'}
     member = halves(people, models, seed)
     scores = shadows.run(pipeline, key, member, scaled[train], study.y[train], progress)
     who = np.stack([member[:, people == name][:, 0] for name in names], 1)

@@ -26,6 +26,8 @@ LARGEST = 1024  # numbers in a window: the covariance of more would not fit
 COPIES = 10  # shifted ones, of which an attacker asks
 HELD = 8  # one member in so many stops the training of networks
 
+FEWEST = 8  # pipelines that an attack on membership needs
+
 
 @dataclasses.dataclass(frozen=True)
 class ShadowOptions:

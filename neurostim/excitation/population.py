@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import signal
-from sklearn.mixture import GaussianMixture
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = 32  # most principal components in which components of the mixture differ
@@ -116,6 +114,7 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
       most_rows: most rows a class that are looked at, drawn at random.
       copies: how many rows each window has in `flat`; what counts windows counts them once.
     """
+    from sklearn.mixture import GaussianMixture
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(rank, len(scale))
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
@@ -190,6 +189,7 @@ def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum. No phase is in it, so that it does
       not change when a rhythm begins a little later.
     """
+    from scipy import signal  # here: who excites fits nothing, and need not wait for it
     n, time, channels = x.shape
     offsets = x.mean(1, keepdims=True)
     envelope = np.abs(signal.hilbert(x - offsets, axis=1))
