@@ -13,7 +13,8 @@ from neurostim.errors import UserError
 from neurostim.study import make_study
 from neurostim.training import TrainingOptions
 
-NAMES = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__) if module.name != 'benchmark']
+OTHERS = ('benchmark', 'compare')  # of other entry points
+NAMES = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__) if module.name not in OTHERS]
 
 
 @pytest.mark.parametrize('name', NAMES)
