@@ -178,6 +178,9 @@ def _privacy_lines(privacy) -> list[str]:
     if at(linkage, 'auc') is not None:
         lines.append(f'privacy: linkage, AUC of nearness to stimuli {number(linkage["auc"])} {interval(at(linkage, "auc_ci95"))}, to real '
                      f'windows {number(at(linkage, "control_auc"))}')
+        if at(linkage, 'spectra') is not None:
+            lines.append(f'privacy: linkage by spectra, AUC of nearness to stimuli {number(at(linkage, "spectra", "auc"))} '
+                         f'{interval(at(linkage, "spectra", "auc_ci95"))}, to real windows {number(at(linkage, "spectra", "control_auc"))}')
     near = at(privacy, 'neighbours')
     lines.append(
         f'privacy: nearest training window, median distance {number(at(near, "stimuli_to_train"))} from stimuli,'

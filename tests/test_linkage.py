@@ -42,3 +42,20 @@ def test_strangers_must_be_strangers_to_the_stimuli():
 def test_a_seed_gives_the_same(seed):
     study = people(1.0)
     assert linkage.attack(study, study.x, study.x[:100], seed) == linkage.attack(study, study.x, study.x[:100], seed)
+
+
+def test_spectra_link_people_whose_rhythms_begin_anywhere():
+    """Each person has rhythms of their own, at phases that are free: samples link nobody, spectra do, and stimuli of no one's are clean."""
+    rng = np.random.default_rng(0)
+    subject = np.repeat(np.arange(16), 40)
+
+    def windows(strength):
+        spectrum = strength * np.exp(2j * np.pi * rng.random(strength.shape))
+        return np.fft.irfft(spectrum, 32, axis=1)[..., None].astype(np.float32)
+
+    own = np.exp(rng.normal(size=(16, 17)))
+    study = make_study('rhythms', windows(own[subject]), np.arange(640) % 2, subject, test=subject >= 8)
+    found = linkage.attack(study, study.x, study.x[~study.test][::2])
+    assert found['spectra']['auc'] > 0.95 and found['spectra']['control_auc'] > 0.95 and found['control_auc'] < 0.9
+    strangers = linkage.attack(study, study.x, windows(np.exp(rng.normal(size=(320, 17)))))['spectra']
+    assert strangers['control_auc'] > 0.95 and strangers['auc_ci95'][0] < 0.5 < strangers['auc_ci95'][1]
