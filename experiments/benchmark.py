@@ -109,7 +109,7 @@ def make_case(name: str, seed: int = 0, generator: bool = False) -> Case:
         methods = ('direct', 'mixture') + ('generator',) * generator
         return Case(random_teacher(('published',), random_images(seed), seed), methods, (32, 128) if on_cpu else (1024, 8192))
     names = ('cnn',) if name == 'cnn' else tuple(configs.default_config().teacher.models)
-    batches = (128, 512, 2048)[: 3 if name == 'cnn' else 2] if on_cpu else (4096, 32768)
+    batches = (32, 128, 512) if on_cpu else (4096, 32768)
     return Case(random_teacher(names, data.load('breathing', seed=seed), seed, with_flow=True), ('direct', 'modulated', 'flow'), batches)
 
 
