@@ -21,8 +21,8 @@ What is measured, and how:
   peak       the best of several large float32 matrix products, repeated through the run, in JAX's default precision for the device,
              which is what excitation uses too. Several accelerators are compared with as many times the peak of one.
   roofline   the lesser of that peak and of bandwidth times FLOPs a byte. Bytes are those that the compiled step reads and writes by
-             XLA's analysis, fusions counted once (a recurrent teacher's own loop once too); since a batch is meant to stay in a cache,
-             bandwidth is that of passes over arrays as large as the program's own buffers, on all devices at once.
+             XLA's analysis, fusions counted once (a recurrent teacher's own loop once too). On CPU a batch is meant to stay in the
+             cache: bandwidth is that of passes over a mebibyte, on all devices at once; elsewhere that of the device's memory.
   devices    `experiments/benchmark_devices.py`: the same number of stimuli a call on 1, 2, ... devices of one process, by turns. On
              CPU they are virtual and share all cores: what is shown is what spreading costs.
   memory     off CPU the allocator's peak since the process started; on CPU the most resident memory of the process during the row
@@ -160,14 +160,12 @@ class Timed(NamedTuple):
       total: stimuli a call.
       compile_seconds: what compiling took.
       bytes_accessed: of a device's program, by XLA's analysis, a loop's body counted once; nan where it does not say.
-      buffer_bytes: what a device's program keeps while it runs, its arguments apart.
     """
 
     run: Any
     total: int
     compile_seconds: float
     bytes_accessed: float
-    buffer_bytes: int
 
 
 def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, devices=None) -> Timed:
@@ -184,8 +182,7 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
             pass
         return time.perf_counter() - started
 
-    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan),
-                 program.memory_analysis().temp_size_in_bytes)
+    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
 
 
 def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:
@@ -198,7 +195,7 @@ def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> 
     """One row, but for its fractions of the peak and of the roofline."""
     reset = reset_peak_memory()
     timed = timed_excitation(teacher, settings, config.seed)
-    run, total, compile_seconds = timed[:3]
+    run, total, compile_seconds, _ = timed
     run(1)
     once = run(1)
     calls = max(1, math.ceil(config.seconds / once))
@@ -215,7 +212,6 @@ def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> 
         'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
         'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': compile_seconds,
         'textbook_flops_per_sample_step': textbook, 'bytes_per_sample_step': moved if moved > 0 else None,
-        'buffer_bytes': timed.buffer_bytes,
         'peak_memory_bytes': memory, 'peak_memory_kind': kind, 'other_cpus': others, 'repeats': config.repeats, 'calls_a_repeat': calls}
 
 
@@ -289,7 +285,7 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
         cases = {name: make_case(name, config.seed, config.generator) for name in config.cases}
     planned = plan(cases, config)
     load = os.getloadavg()
-    peak, bandwidth, rows = matmul_peak(config.peak_sizes), functools.cache(memory_bandwidth), []
+    peak, bandwidth, rows = matmul_peak(config.peak_sizes), memory_bandwidth(2**20 if layers.on_cpu() else 2**28), []
     for i, (name, *what) in enumerate(planned):
         rows.append(measure(name, *what, config))
         peak = max(peak, matmul_peak(config.peak_sizes, 2))
@@ -298,13 +294,12 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
     for row in rows:
         row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * accelerators)
         row['textbook_fraction'] = row['fraction_of_matmul_peak'] * row['textbook_flops_per_sample_step'] / row['flops_per_sample_step']
-        row['bytes_per_second'] = bandwidth(2 ** round(math.log2(max(row['buffer_bytes'], 2**16))))
         moved = row['bytes_per_sample_step']
-        roof = min(peak * accelerators, row['flops_per_sample_step'] / moved * row['bytes_per_second']) if moved else None
+        roof = min(peak * accelerators, row['flops_per_sample_step'] / moved * bandwidth) if moved else None
         row['fraction_of_roofline'] = row['flops_per_second'] / roof if roof else None
     return {'device': device_name(), 'versions': {'jax': jax.__version__, 'python': platform.python_version()},
             'load_average': [list(load), list(os.getloadavg())], 'matmul_peak_flops_per_second': peak,
-            'rows': rows, 'devices': over_devices(config, say), 'versus': versus(config, say)}
+            'bytes_per_second': bandwidth, 'rows': rows, 'devices': over_devices(config, say), 'versus': versus(config, say)}
 
 
 def check(config) -> None:
@@ -360,7 +355,8 @@ def table(results: dict[str, Any]) -> str:
                f'{"GFLOP/s":>10} {"share":>6} {"book":>6} {"roof":>6}{"compile s":>11}{"MiB":>9}{"others":>8}')
     return '\n'.join([
         f'{results["device"]}; best matrix product {results["matmul_peak_flops_per_second"] / 1e9:.0f} GFLOP/s (share: fraction of it; '
-        'book: the same with FLOPs as convolutions are defined; roof: fraction of what it and the bandwidth allow; '
+        'book: the same with FLOPs as convolutions are defined; roof: fraction of what it and '
+        f'{results["bytes_per_second"] / 1e9:.0f} GB/s allow; '
         'others: CPUs that other processes kept busy)',
         heading, *map(row_line, results['rows']),
         *map(devices_line, results['devices']), *map(versus_line, results['versus'])])

@@ -63,7 +63,7 @@ def test_schema(monkeypatch, tmp_path):
         assert row['flops_per_second'] == pytest.approx(row['flops_per_sample_step'] * row['sample_steps_per_second'])
         assert row['fraction_of_matmul_peak'] == pytest.approx(row['flops_per_second'] / results['matmul_peak_flops_per_second'])
         roof = min(results['matmul_peak_flops_per_second'],
-                   row['flops_per_sample_step'] / row['bytes_per_sample_step'] * row['bytes_per_second'])
+                   row['flops_per_sample_step'] / row['bytes_per_sample_step'] * results['bytes_per_second'])
         assert row['fraction_of_roofline'] == pytest.approx(row['flops_per_second'] / roof)
         assert row['bytes_per_sample_step'] > 4 * 20  # the stimulus itself, at the least
         assert row['compile_seconds'] > 0 and row['peak_memory_bytes'] > 2**20
