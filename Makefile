@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	@$(RUN) -m experiments.run --config=experiments/configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.installed
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest --numprocesses=auto --dist=loadfile
 
 lint: $(VENV)/.installed
 	@$(RUN) -m ruff check .

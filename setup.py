@@ -14,7 +14,7 @@ setup(
         'scipy>=1.13', 'tensorflow-datasets>=4.9.8', 'wfdb>=4.1',
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6'],
         'attacks': ['adversarial-robustness-toolbox>=1.20'],
         'bench': ['torch>=2.4', 'threadpoolctl>=3'],
     },
