@@ -18,6 +18,27 @@ import typing
 import warnings
 
 ROOT = pathlib.Path(__file__).parents[1]
+# The text of a config whose every phase takes a second or two.
+TINY = """
+from neurostim.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.study.subjects = 6
+    config.study.minutes_per_subject = 30
+    config.teacher.models = ('mlp',)
+    config.teacher.training.steps = 40
+    config.teacher.flow.steps = 0
+    config.excite.method = 'mixture'
+    config.excite.count = 300
+    config.students = ('mlp', 'knn')
+    config.student_steps = 20
+    config.evaluate.seeds = 1
+    config.evaluate.interval_draws = 50
+    config.evaluate.privacy = False
+    return config
+"""
 
 
 class Finished(typing.NamedTuple):

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from forked import ROOT
+from forked import ROOT, TINY
 
 from experiments import compare, compare_charts
 from experiments.compare import Cell, Made, Twin
@@ -22,19 +22,6 @@ from neurostim.evaluation import association, utility
 
 QUICK_COMPILE = True
 pytestmark = pytest.mark.usefixtures('compile_once')
-STUDY = """
-from neurostim.config import default_config
-
-
-def get_config():
-    config = default_config()
-    config.study.subjects = 6
-    config.study.minutes_per_subject = 30
-    config.teacher.models = ('mlp',)
-    config.teacher.training.steps = 40
-    config.teacher.flow.steps = 0
-    return config
-"""
 METHODS = ('real_soft', 'control', 'gaussian', 'generator')
 
 
@@ -56,7 +43,7 @@ def quick_attackers():
 def study(tmp_path_factory):
     """The config file of a small simulated study."""
     path = tmp_path_factory.mktemp('config') / 'small.py'
-    path.write_text(STUDY)
+    path.write_text(TINY)
     return str(path)
 
 

@@ -16,33 +16,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from forked import ROOT, Finished, Runner
+from forked import ROOT, TINY, Finished, Runner
 
 from neurostim import data, report
 from neurostim import teacher as teachers
 from neurostim.evaluation import utility
 
 CONFIGS = ROOT / 'experiments' / 'configs'
-TINY = """
-from neurostim.config import default_config
-
-
-def get_config():
-    config = default_config()
-    config.study.subjects = 6
-    config.study.minutes_per_subject = 30
-    config.teacher.models = ('mlp',)
-    config.teacher.training.steps = 40
-    config.teacher.flow.steps = 0
-    config.excite.method = 'mixture'
-    config.excite.count = 300
-    config.students = ('mlp', 'knn')
-    config.student_steps = 20
-    config.evaluate.seeds = 1
-    config.evaluate.interval_draws = 50
-    config.evaluate.privacy = False
-    return config
-"""
 OWN = ('--config.teacher.models=mlp', '--config.teacher.training.steps=40', '--config.teacher.flow.steps=20',
        '--config.excite.count=100', '--config.students=knn', '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50',
        '--config.evaluate.privacy=False')
