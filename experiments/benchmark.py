@@ -188,7 +188,7 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
 def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:
     """Bytes that one gradient step of one stimulus reads and writes: the program's less those of a program without steps."""
     still = timed_excitation(teacher, dataclasses.replace(settings, steps=0))
-    return (timed.bytes_accessed - still.bytes_accessed) / settings.batch
+    return (timed.bytes_accessed - still.bytes_accessed) / settings.lanes
 
 
 def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def measured(monkeypatch):
 
 
 def test_the_fastest_is_taken_and_remembered(teacher, measured, cache, monkeypatch):
-    monkeypatch.setattr(produce, 'CPU_BATCH', (40 * 64, 512))
+    monkeypatch.setattr(produce, 'CPU_LANES', (40 * 64, 512))
     found = produce.resolve(SETTINGS, teacher)
     assert measured == [16, 32, 64, 128, 256] and found.batch == found.lanes == 32
     assert produce.resolve(SETTINGS, teacher) == found and len(measured) == 5
@@ -58,7 +58,7 @@ def test_a_real_machine_is_measured(teacher, monkeypatch):
     """And what is made does not depend on the batch, but for rounding."""
     monkeypatch.setattr(batch, 'SECONDS', 0.0)
     monkeypatch.setattr(batch, 'FACTORS', (0.5, 1))
-    monkeypatch.setattr(produce, 'CPU_BATCH', (40 * 32, 512))
+    monkeypatch.setattr(produce, 'CPU_LANES', (40 * 32, 512))
     found = produce.resolve(SETTINGS, teacher)
     assert found.batch in (16, 32)
     one, other = (produce.generate(teacher, dataclasses.replace(found, batch=n, lanes=n)).x for n in (16, 32))

@@ -4,7 +4,8 @@
 options, key, i) alone: every random number comes from ``fold_in(key, i)``.
 
 Two loops share one gradient step. Where no stimulus is accepted early, all lanes take the same number of steps and leave
-together. With acceptance, a lane that is done is stored and refilled inside the compiled loop, so that none idles.
+together, for the next lanes of the call. With acceptance, a lane that is done is stored and refilled inside the compiled loop, so that
+none idles.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
       parameterisation: what is searched.
       sample_target: key -> Target.
       teacher_apply: (networks, x) -> (logits, activations).
-      count: stimuli a call; a multiple of `options.chain` with acceptance.
-      lanes: stimuli worked on at once; without acceptance the same as `count`.
+      count: stimuli a call; a multiple of `options.chain` with acceptance, of `lanes` without.
+      lanes: stimuli worked on at once.
       inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
     """
     optimiser = optax.adam(options.learning_rate)
@@ -126,8 +127,8 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
         updates, state = jax.vmap(optimiser.update)(grads, lanes_now.optimiser)
         return lanes_now._replace(variables=optax.apply_updates(lanes_now.variables, updates), optimiser=state)
 
-    def excite_fixed(key, first, networks, population):
-        indices = first + jnp.arange(count)
+    def excite_lanes(key, first, networks, population):
+        indices = first + jnp.arange(lanes)
         if options.candidates > 1:
             now = best_candidates(key, population, indices, networks)
         else:
@@ -140,11 +141,19 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
         now = jax.lax.fori_loop(0, options.steps, step, now)
         x = jax.vmap(parameterisation.decode, (None, 0, 0))(population, now.variables, now.context)
         probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])
-        ones = jnp.ones(count, jnp.int32)
+        ones = jnp.ones(lanes, jnp.int32)
         return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
 
+    def excite_fixed(key, first, networks, population):
+        """Some lanes after others, in one program: few enough for the cache, and no return to the host between them."""
+        firsts = first + jnp.arange(0, count, lanes)
+        made = jax.lax.map(lambda start: excite_lanes(key, start, networks, population), firsts)
+        return jax.tree.map(lambda column: column.reshape(count, *column.shape[2:]), made)
+
     if not options.accept:
-        return excite_fixed
+        if count % lanes:
+            raise ValueError(f'count {count} is not a multiple of lanes {lanes}')
+        return excite_lanes if count == lanes else excite_fixed
     return make_refilling(begin, gradients, descend, options, count, lanes, parameterisation.warm)
 
 

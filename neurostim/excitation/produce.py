@@ -24,8 +24,9 @@ from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
-CPU_BATCH = (100_000, 128)  # numbers in a batch, and stimuli at most: with their activations they fit a core's cache
-ACCELERATOR_BATCH = (2**21, 8192)
+CPU_LANES = (100_000, 128)  # numbers in all lanes, and lanes at most: with their activations they fit a core's cache
+ACCELERATOR_LANES = (2**21, 8192)
+CPU_ROUNDS = 8  # times that many stimuli a call: less is paid for calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Settings:
       count: stimuli in all.
       steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
-      batch: stimuli a device and call; 0 chooses a size that fits the cache, -1 what is fastest on this machine: measured once,
-        then remembered (:mod:`neurostim.excitation.batch`).
-      lanes: with acceptance, stimuli worked on at once; 0 chooses.
+      batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
+        (:mod:`neurostim.excitation.batch`).
+      lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
       dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
@@ -122,21 +123,34 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         _check_amortised(settings, teacher)
     else:
         parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
-    numbers, most = CPU_BATCH if on_cpu() else ACCELERATOR_BATCH
-    fits = int(np.clip(2 ** round(math.log2(numbers / math.prod(teacher.shape))), 16, most))
-    lanes = settings.lanes or LANES.get(method, fits)
-    batch = max(settings.batch, 0) or (lanes if not settings.accept else max(4 * lanes, settings.chain * lanes))
-    if settings.accept:
-        batch = math.ceil(batch / settings.chain) * settings.chain
+    lanes, batch = _resolve_lanes(settings, method, teacher.shape)
     resolved = dataclasses.replace(
-        settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
+        settings, method=method, lanes=lanes, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
         weights=dataclasses.replace(settings.weights, tether=0.0) if method in ('generator', engine.AMORTISED) else settings.weights)
     if settings.batch < 0:
-        batch = batches.fastest(teacher, resolved, make_call, batch)
-        resolved = dataclasses.replace(resolved, batch=batch, lanes=batch)
+        lanes = batches.fastest(teacher, resolved, make_call, lanes)
+        resolved = dataclasses.replace(resolved, batch=lanes, lanes=lanes)
     return resolved
+
+
+def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """(lanes, batch), a whole number of rounds of the lanes. Neither depends on the devices: a stimulus's last digits depend on both."""
+    numbers, most = CPU_LANES if on_cpu() else ACCELERATOR_LANES
+    fits = LANES.get(method) or int(np.clip(2 ** round(math.log2(numbers / math.prod(shape))), 16, most))
+    lanes, batch = settings.lanes or fits, max(settings.batch, 0)
+    if settings.accept:
+        batch = batch or max(4 * lanes, settings.chain * lanes)
+        return lanes, math.ceil(batch / settings.chain) * settings.chain
+    if method == engine.AMORTISED:  # a batch is what its generator learns from
+        return batch or lanes, batch or lanes
+    if batch:
+        rounds = math.ceil(batch / lanes)
+        lanes = settings.lanes or math.ceil(batch / rounds)
+    else:
+        rounds = min(CPU_ROUNDS, math.ceil(settings.count / lanes)) if on_cpu() and settings.batch == 0 else 1
+    return lanes, rounds * lanes
 
 
 def _check_amortised(settings: Settings, teacher: Teacher) -> None:
@@ -187,9 +201,8 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     sampler = _sampler(settings.target, share, similarity)
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts,
                              settings.candidates, settings.weights)
-    count = settings.batch if settings.accept else settings.lanes
-    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, count, settings.lanes, settings.dtype)
-    return sharding.OverDevices(excite, count, devices)
+    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype)
+    return sharding.OverDevices(excite, settings.batch, devices)
 
 
 def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
