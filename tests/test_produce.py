@@ -48,6 +48,13 @@ def made(teacher):
     return produce.generate(teacher, SETTINGS, seed=3)
 
 
+def test_rounds_of_lanes_change_nothing(teacher, made):
+    several = dataclasses.replace(SETTINGS, batch=48, lanes=16)
+    np.testing.assert_array_equal(produce.generate(teacher, several, seed=3).x, made.x)
+    found = produce.resolve(dataclasses.replace(SETTINGS, batch=300), teacher)  # more than fit: in equal rounds
+    assert found.lanes < 300 <= found.batch < 300 + found.lanes and found.batch % found.lanes == 0
+
+
 @pytest.fixture(scope='module')
 def small_shards():
     """Shards of 13 batches instead of thousands of stimuli; eight devices make them in two calls, and more than is needed."""
@@ -250,6 +257,17 @@ def test_one_device_equals_eight(written, eight):
         assert (eight[0] / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+def test_optimised_programs_of_one_device_and_several_agree(teacher, tmp_path):
+    """XLA optimises a program for several devices in another order of passes; lanes count their steps apart here."""
+    teachers.save(teacher, tmp_path / 'teacher')
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(pathlib.Path(__file__).parents[1])}
+    environment.pop('JAX_DISABLE_MOST_OPTIMIZATIONS', None)
+    workers = [subprocess.Popen([sys.executable, __file__, tmp_path, 'optimised'], stdout=subprocess.PIPE, text=True, env={
+        **environment, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}) for devices in (1, 2)]
+    (one, of_one), (several, of_several) = (worker.communicate(timeout=300)[0].split() for worker in workers)
+    assert (one, several) == ('1', '2') and of_one == of_several
+
+
 def test_devices_do_not_speak_to_each_other(eight):
     programs = [path.read_text() for path in eight[1].glob('*after_optimizations.txt')]
     spread = [program for program in programs if 'num_partitions=8' in program]
@@ -270,7 +288,7 @@ def test_every_core_is_a_device_unless_told_otherwise(told):
 
 def test_resolve_fills_in_what_was_left_open(teacher):
     found = produce.resolve(Settings(), teacher)
-    assert found.method == 'modulated' and found.steps > 0 and found.learning_rate > 0 and found.batch == found.lanes >= 16
+    assert found.method == 'modulated' and found.steps > 0 and found.learning_rate > 0 and found.batch % found.lanes == 0 and found.lanes >= 16
     assert produce.resolve(found, teacher) == found
     assert produce.from_manifest({'excite': json.loads(json.dumps(dataclasses.asdict(found)))}) == found
     no_rhythm = dataclasses.replace(teacher, population={k: v for k, v in teacher.population.items() if not k.startswith('modulated')})
@@ -309,5 +327,9 @@ if __name__ == '__main__':
     base = pathlib.Path(sys.argv[1])
     produce.LEAST_SHARD = 200
     saved = teachers.load(base / 'teacher')
+    if 'optimised' in sys.argv:
+        settings = Settings('modulated', count=64, accept=True, target=TargetSettings('threshold'), steps=10, batch=32)
+        print(jax.device_count(), digest(produce.generate(saved, settings).x))
+        sys.exit()
     produce.write(saved, produce.resolve(SETTINGS, saved), base / 'stimuli', {}, 3)
     (base / 'devices.json').write_text(json.dumps(jax.device_count()))

@@ -77,6 +77,24 @@ class Lanes(NamedTuple):
     optimiser: Any
 
 
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """`optax.adam`, which divides moments by one number a lane. XLA turns that into a product or does not, depending on what else it does,
+    and last digits would be others on one device than on several: here it is a product."""
+    def init(params):
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+
+    def update(gradients, state, params=None):
+        del params
+        count = state.count + 1
+        mean, square = (optax.tree.update_moment(gradients, moment, decay, order)
+                        for moment, decay, order in ((state.mu, b1, 1), (state.nu, b2, 2)))
+        unbias_mean, unbias_square = (1 / (1 - decay ** count) for decay in (b1, b2))
+        step = jax.tree.map(lambda m, v: -learning_rate * (m * unbias_mean / (jnp.sqrt(v * unbias_square) + eps)), mean, square)
+        return step, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(init, update)
+
+
 def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int,
                 inhibition=None):
     """Builds ``excite(key, first, networks, population) -> Excited`` for the stimuli first, ..., first + count - 1.
@@ -89,7 +107,7 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
       lanes: stimuli worked on at once.
       inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
     """
-    optimiser = optax.adam(options.learning_rate)
+    optimiser = adam(options.learning_rate)
 
     def begin(key, population, index, attempt, candidate=None):
         """One lane's draw; candidates of one stimulus share a target."""
