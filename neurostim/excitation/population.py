@@ -17,6 +17,7 @@ MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
 REACH = 3.0
+COMPONENTS = 120  # most of the mixture, over all classes
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
@@ -120,7 +121,7 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
     weights, centres, factors, owners = [], [], [], []
     fewest = FEWEST * copies  # rows, were all of a window's copies in one component
-    most = max(2, min(30, 120 // n_classes))
+    most = max(2, min(30, COMPONENTS // n_classes))
     rng = np.random.default_rng(seed)
     for c in range(n_classes):
         rows = scores[classes == c]
