@@ -16,4 +16,5 @@ def get_config():
     config.study.held_out = (2, 5, 8)
     config.teacher.models = ('cnn', 'gru', 'mlp', 'mlp')
     config.teacher.training.steps = 2500
+    config.excite.target.classes = 'natural'  # two of three epochs are W, three of a hundred N1: trees and neighbours need to know
     return config
