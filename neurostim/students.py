@@ -1,8 +1,7 @@
 """Students: zoo networks and scikit-learn's algorithms behind one ``fit`` and one ``predict``.
 
 A student sees scaled windows and, for each, a distribution over the classes: a one-hot row for a true label, a teacher's softmax for a
-stimulus. Where an algorithm cannot take distributions, it gets each window once for every class that the distribution names,
-weighted by its share.
+stimulus. Where an algorithm cannot take distributions, :func:`as_labels` makes labels with weights of them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from neurostim.errors import choose
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
+LIKELIEST = ('random_forest', 'naive_bayes', 'svm')  # students of each window's likeliest class; others are students of all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,22 @@ def _fit_network(name, x, targets, seed, held, options, capacity):
     params, _ = training.fit(spec, options, key, data, validation)
     predict = training.cached_predictor(spec)
     return Student(name, lambda windows: predict(params, windows))
+
+
+def as_labels(name: str, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What an algorithm that takes labels with weights is given for distributions targets [n, classes].
+
+    Those of `LIKELIEST` get each window once, under its likeliest class, weighted by the belief in it: a window under two classes makes a
+    tree split where nothing differs, and a Gaussian of a class reach into others. The others get a window once for every class
+    with at least `LEAST_SHARE` of its belief, weighted by it.
+
+    Returns:
+      (rows of the windows, labels, weights), each [m].
+    """
+    if name in LIKELIEST:
+        return np.arange(len(targets)), targets.argmax(1), targets.max(1)
+    rows, labels = np.nonzero(targets >= np.minimum(LEAST_SHARE, targets.max(1, keepdims=True)))
+    return rows, labels, targets[rows, labels]
 
 
 def _random_forest(seed):
@@ -124,14 +140,10 @@ def _fit_classical(name, x, targets, seed):
         model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
         model.fit(flat, targets)
         return Student(name, lambda windows: model.predict(windows.reshape(len(windows), -1)).reshape(len(windows), classes))
-    if name == 'svm':
-        if len(flat) > KERNEL_ROWS:
-            rows = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
-            flat, targets = flat[rows], targets[rows]
-        rows, labels, weights = np.arange(len(flat)), targets.argmax(1), targets.max(1)
-    else:
-        rows, labels = np.nonzero(targets >= np.minimum(LEAST_SHARE, targets.max(1, keepdims=True)))
-        weights = targets[rows, labels]
+    if name == 'svm' and len(flat) > KERNEL_ROWS:
+        rows = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
+        flat, targets = flat[rows], targets[rows]
+    rows, labels, weights = as_labels(name, targets)
     if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
         only = np.eye(classes, dtype=np.float32)[labels[0]]
         return Student(name, lambda windows: np.tile(only, (len(windows), 1)))

@@ -82,6 +82,18 @@ def test_mixture_knows_a_class_of_two_kinds():
     assert between(draws('mixture', (3,), statistics, 0)) < 0.01 < 0.2 < between(draws('gaussian', (3,), statistics, 0))
 
 
+@pytest.mark.parametrize('n, known', [(800, True), (200, False)])
+def test_a_class_of_many_windows_has_more_directions_of_its_own(n, known, monkeypatch):
+    """Which of sixty numbers vary most is the class's own matter; a component of a hundred windows cannot say that of all of them."""
+    monkeypatch.setattr(population, 'COMPONENTS', 4)
+    rng = np.random.default_rng(0)
+    y = np.arange(2 * n) % 2
+    statistics = fit(np.where(np.arange(60)[None] // 30 == y[:, None], 2.0, 0.5) * rng.normal(size=(2 * n, 60)), y)
+    assert statistics['mixture/centre'].shape[1] == (60 if known else 32)
+    found = draws('mixture', (60,), statistics, 0)
+    assert (found[:, :30].std() / found[:, 30:].std() > 3) == known
+
+
 def rhythms(n=400, time=24, seed=0, strength=1.0):
     """Two channels with one coloured noise, the second a quarter of a cycle late and half as strong; opposite offsets."""
     rng = np.random.default_rng(seed)

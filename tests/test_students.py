@@ -65,13 +65,13 @@ def test_soft_labels_are_learnt_too(name):
     soft = learnt(name, sure=0.8)
     assert_distributions(soft, len(y))
     assert (soft.argmax(1) == y).mean() > 0.95
-    if name not in ('svm', 'naive_bayes'):  # one takes the likeliest class and ranks, the other is sure of everything
+    if name not in students.LIKELIEST:
         assert soft.max(1).mean() < learnt(name).max(1).mean() - 0.02
-    if name not in ('svm', 'naive_bayes', 'logistic_regression'):  # nor is shrunken regression as sure as it might be
+    if name not in (*students.LIKELIEST, 'logistic_regression'):  # shrunken regression is not as sure as it might be
         assert soft.max(1).mean() == pytest.approx(0.8, abs=0.1)
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name != 'svm'])
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in students.LIKELIEST])
 def test_a_windows_whole_belief_counts(name):
     """Where the input tells nothing, what is believed is the mean belief, not the share of the likeliest class."""
     rng = np.random.default_rng(0)
@@ -79,6 +79,29 @@ def test_a_windows_whole_belief_counts(name):
     belief = np.tile(np.array([0.6, 0.3, 0.1], np.float32), (240, 1))
     found = fit(name, x, belief).predict(x)
     np.testing.assert_allclose(found.mean(0), belief[0], atol=0.08)
+
+
+@pytest.mark.parametrize('name', students.LIKELIEST)
+def test_an_unsure_window_counts_less(name):
+    """Where the teacher is of two minds, students of the likeliest class follow what it is surer of."""
+    x = np.random.default_rng(0).normal(size=(120, *SHAPE)).astype(np.float32)
+    sure, unsure = (np.tile(np.array(row, np.float32), (len(x), 1)) for row in ([0.98, 0.01, 0.01], [0.32, 0.36, 0.32]))
+    found = fit(name, np.concatenate([x, x, x]), np.concatenate([sure, unsure, unsure])).predict(x)
+    assert (found.argmax(1) == 0).mean() > 0.95  # the class of 120 windows, though 240 say the other
+
+
+def test_labels_with_weights_are_a_windows_belief():
+    """Copies' weights add up to the belief but for what is below the least share; the likeliest class carries its own belief."""
+    belief = np.array([[0.6, 0.39, 0.01], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]], np.float32)
+    rows, labels, weights = students.as_labels('logistic_regression', belief)
+    table = np.zeros_like(belief)
+    table[rows, labels] = weights
+    np.testing.assert_array_equal(table, np.where(belief < students.LEAST_SHARE, 0, belief))
+    for name in students.LIKELIEST:
+        rows, labels, weights = students.as_labels(name, belief)
+        np.testing.assert_array_equal(rows, [0, 1, 2])
+        np.testing.assert_array_equal(labels, [0, 1, 2])
+        np.testing.assert_allclose(weights, [0.6, 1.0, 0.4])
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -27,6 +27,7 @@ def get_config():
     config.excite.method = 'gaussian'
     config.excite.steps = 10
     config.excite.candidates = 4
+    config.excite.target.concentration = 2.0  # every belief as often as any other; surer targets were not tried here
     config.excite.weights.inhibit = 1.0
     config.excite.weights.inhibit_form = 'entropy'
     config.evaluate.shadows = 32

@@ -157,7 +157,8 @@ def shadow_options(settings: produce.Settings, shift: float = 0.0) -> shadows.Sh
     """
     one = settings.method in ('gaussian', 'spectral', 'direct')
     return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, by_class=not one, excite_steps=settings.steps,
-                                 learning_rate=settings.learning_rate, tether=settings.weights.tether, shift=shift)
+                                 learning_rate=settings.learning_rate, tether=settings.weights.tether,
+                                 concentration=settings.target.concentration, shift=shift)
 
 
 def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:

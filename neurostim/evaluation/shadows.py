@@ -39,7 +39,7 @@ class ShadowOptions:
       stimuli: made by a pipeline.
       components: of a mixture of Gaussians, from which stimuli start.
       by_class: whether each class has a mixture of its own, or all have the same.
-      excite_steps, learning_rate, tether: of excitation.
+      excite_steps, learning_rate, tether, concentration: of excitation; the last one's of its targets.
       shift: of the teacher's training, see :class:`neurostim.training.TrainingOptions`; students are trained without.
     """
 
@@ -53,6 +53,7 @@ class ShadowOptions:
     excite_steps: int = 5
     learning_rate: float = 0.1
     tether: float = 0.3
+    concentration: float = 2.0
     shift: float = 0.0
 
 
@@ -139,7 +140,7 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
     teacher, student = (models.create(name, shape, classes) for name in (options.teacher, options.student))
     train_teacher = training.make_train(teacher, dataclasses.replace(train_options, shift=options.shift))
     train_student = training.make_train(student, train_options)
-    sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes))
+    sampler = targets.make_sampler('dirichlet', np.full(classes, 1 / classes), concentration=options.concentration)
     lanes = 256
     excite = engine.make_excite(
         parameterisation.mixture(shape), sampler, teacher.apply,

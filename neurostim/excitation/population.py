@@ -11,12 +11,13 @@ import math
 import numpy as np
 
 RANK = 256  # most principal components of the Gaussian
-MIXTURE_RANK = 32  # most principal components in which components of the mixture differ
-SHIFTED_RANK = 64  # the same where shifted copies of each window make up for the many more numbers of a component
+MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
+SHIFTED_RANK = 64  # their number where shifted copies of each window make up for the many more numbers of a component
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
 REACH = 3.0
+COMPONENTS = 120  # most of the mixture, over all classes
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
@@ -102,7 +103,19 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
     return mixture(rows, np.tile(classes, copies), n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS, copies)
 
 
-def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, rank: int = MIXTURE_RANK, most_rows: int = MIXTURE_ROWS,
+def _components(windows: int, n_classes: int) -> int:
+    """How many components describe a class of so many windows."""
+    return int(np.clip(windows // 80, 1, max(2, min(30, COMPONENTS // n_classes))))
+
+
+def affordable_rank(classes: np.ndarray, n_classes: int) -> int:
+    """A quarter of the windows that a component averages, in the class where these are fewest, within `MIXTURE_RANK`: a covariance
+    of more would be theirs and not the class's."""
+    windows = np.bincount(classes, minlength=n_classes)
+    return int(np.clip(min(min(n, MIXTURE_ROWS) // _components(n, n_classes) // 4 for n in windows if n), *MIXTURE_RANK))
+
+
+def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, rank: int = 0, most_rows: int = MIXTURE_ROWS,
             copies: int = 1) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
@@ -110,23 +123,22 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     one that has gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
 
     Args:
-      rank: most principal components in which the mixture's components differ.
+      rank: most principal components in which the mixture's components differ; 0 takes :func:`affordable_rank`.
       most_rows: most rows a class that are looked at, drawn at random.
       copies: how many rows each window has in `flat`; what counts windows counts them once.
     """
     from sklearn.mixture import GaussianMixture
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
-    rank = min(rank, len(scale))
+    rank = min(rank or affordable_rank(classes, n_classes), len(scale))
     scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
     weights, centres, factors, owners = [], [], [], []
     fewest = FEWEST * copies  # rows, were all of a window's copies in one component
-    most = max(2, min(30, 120 // n_classes))
     rng = np.random.default_rng(seed)
     for c in range(n_classes):
         rows = scores[classes == c]
         if len(rows) == 0:
             continue
-        components = int(np.clip(len(rows) // copies // 80, 1, most))
+        components = _components(len(rows) // copies, n_classes)
         rows = rows if len(rows) <= most_rows else rows[rng.permutation(len(rows))[:most_rows]]
         if len(rows) < fewest:
             weights.append([1.0]), centres.append(np.zeros((1, rank))), factors.append(np.eye(rank)[None])
@@ -207,7 +219,7 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
     descriptors, carriers = describe(x)
     phases = np.exp(1j * np.angle(np.fft.rfft(carriers, axis=1)[:, 1:]))
     relative = (phases * phases[..., :1].conj()).mean(0)  # [frequencies, channels]
-    fitted = mixture(descriptors, classes, n_classes, seed)
+    fitted = mixture(descriptors, classes, n_classes, seed, MIXTURE_RANK[0])
     return {
         **{name.replace('mixture', 'modulated'): value for name, value in fitted.items()},
         'modulated/range': np.percentile(bounded(descriptors), [0.1, 99.9], axis=0),
