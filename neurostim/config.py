@@ -75,8 +75,9 @@ def check(config: ml_collections.ConfigDict) -> None:
                         f'{shadows.FEWEST}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
-    if not 0 <= config.teacher.training.shift <= 0.5:
-        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5')
+    if config.teacher.training.shift != -1 and not 0 <= config.teacher.training.shift <= 0.5:
+        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5, or -1 to '
+                        'choose by the study')
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:

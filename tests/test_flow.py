@@ -89,6 +89,13 @@ def test_training_stops_where_held_out_windows_get_worse(monkeypatch):
     assert steps < 5000 and 0 < loss < 2
 
 
+def test_no_patch_is_wider_than_the_network():
+    """Noise in more numbers a place than the network has channels there would stay in the draws."""
+    assert all(flow.suits(shape) for shape in ((16, 1), (60, 4), (128, 3), (300, 1), (2048, 1)))
+    assert not any(flow.suits(shape) for shape in ((15, 1), (6000, 1), (128, 20), (60,), (28, 28, 1)))
+    assert flow.LARGEST_PATCH <= flow.FlowOptions().width
+
+
 @pytest.mark.parametrize('shape', [(7, 3), (60, 1), (130, 2)])
 def test_windows_of_any_length(shape):
     """The velocity has the window's shape, alone or in a batch."""

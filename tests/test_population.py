@@ -251,3 +251,27 @@ def test_a_component_counts_windows_and_not_their_shifted_copies():
     statistics = fit(x, y, kind='windows')
     own = statistics['mixture/owner'] == 1
     assert own.sum() == 1 and not statistics['mixture/centre'][own].any()
+
+
+def test_leading_components_of_many_are_those_of_all():
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(300, 120)) * 0.95 ** np.arange(120) @ np.linalg.qr(rng.normal(size=(120, 120)))[0]).astype(np.float32)
+    wanted = population.principal_components(rows, 120, 0)
+    found = population.principal_components(rows, 20, 0)  # of more than four times as many
+    np.testing.assert_allclose(found[2], wanted[2][:20], rtol=0.02)
+    np.testing.assert_allclose(np.abs((found[1] * wanted[1][:, :20]).sum(0))[:8], 1, atol=0.02)
+    total = (found[1] ** 2) @ found[2] ** 2 + found[3] ** 2
+    np.testing.assert_allclose(total, population.bounded(rows).var(0), rtol=0.02)  # what is left over is counted as such
+
+
+def test_a_rare_class_of_long_windows_is_not_thinned_out(monkeypatch):
+    """Statistics are taken of some of many long windows, but of all of a class that has few."""
+    monkeypatch.setattr(population, 'NUMBERS', 200 * 64)
+    monkeypatch.setattr(population, 'LEAST_ROWS', 20)
+    rng = np.random.default_rng(0)
+    y = (np.arange(1500) % 50 == 0).astype(int)
+    x = (np.where(y, 4.0, 1.0)[:, None] * np.sin(np.arange(64) / 2 + rng.uniform(0, 6, (1500, 1))))[..., None] + 0.1
+    statistics = fit(x + 0.1 * rng.normal(size=x.shape), y, 'windows')
+    for label, strength in ((0, 1.0), (1, 4.0)):
+        made = draws('modulated', (64, 1), statistics, label, 300)
+        assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.15

@@ -7,7 +7,9 @@ from neurostim.config import default_config
 
 
 def get_config():
-    """The defaults, on the user's file."""
+    """The defaults, on the user's file, and where they can be, chosen by it."""
     config = default_config()
     config.study.name = 'own_study'
+    config.teacher.training.shift = -1.0
+    config.excite.count = -1
     return config

@@ -21,6 +21,7 @@ from flax import traverse_util
 
 POSITIONS = 32  # most places in time; longer windows are cut into patches
 FEWEST_SAMPLES = 16  # of a window that the flow suits
+LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patch leaves some of the noise in it
 DILATIONS = (1, 2, 4, 8, 16, 4, 1)  # from neighbours to the whole window and back
 DRAW_STEPS = 5  # of Heun's rule, two evaluations each
 TIME_WAVES = 8
@@ -151,8 +152,8 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
 
 
 def suits(shape: tuple[int, ...]) -> bool:
-    """Whether windows of this shape are time series long enough."""
-    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES
+    """Whether windows of this shape are time series long enough, and not so long, or of so many channels, that patches are large."""
+    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES and math.ceil(shape[0] / POSITIONS) * shape[1] <= LARGEST_PATCH
 
 
 def fitted(population: dict) -> bool:

@@ -15,7 +15,8 @@ MIXTURE_RANK = 32  # most principal components in which components of the mixtur
 SHIFTED_RANK = 64  # the same where shifted copies of each window make up for the many more numbers of a component
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
-SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
+NUMBERS = 50_000_000  # most numbers in what a statistic is taken from: long windows must not fill the memory
+LEAST_ROWS = 500  # windows of which statistics are taken, however long they are
 REACH = 3.0
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
@@ -40,25 +41,39 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
     population['bounds'] = np.array([low, high], np.float32)
     if series:
-        population.update(spectral(x))
-        population.update(modulated(x, classes, n_classes, seed))
+        most = NUMBERS // x[0].size
+        population.update(spectral(x[_some_rows(len(x), most, seed)]))
+        # As many of each class: a rare one must not be thinned out with the rest.
+        some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
+                               for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
+        population.update(modulated(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
 def principal_components(flat: np.ndarray, rank: int, seed: int):
     """Mean [d], basis [d, r], standard deviations [r] along it, and the standard deviation that is left over [d].
 
-    At most 8192 windows are used, drawn at random: enough for the directions that matter.
+    At most 8192 windows are used, drawn at random: enough for the directions that matter. Of thousands of directions only the leading
+    ones are computed (Halko et al. 2011, arXiv 0909.4061).
     """
-    rng = np.random.default_rng(seed)
-    rows = bounded(flat if len(flat) <= 8192 else flat[np.sort(rng.permutation(len(flat))[:8192])])
+    rows = bounded(flat[_some_rows(len(flat), min(8192, NUMBERS // flat.shape[1]), seed)])
     mean = rows.mean(0)
-    _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    if min(rows.shape) > 4 * rank:
+        from sklearn.utils.extmath import randomized_svd
+        _, singular, directions = randomized_svd(rows - mean, rank, random_state=seed)
+    else:
+        _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
     rank = int(min(rank, (singular > 1e-5 * singular[0]).sum()))
     scale = singular[:rank] / math.sqrt(max(len(rows) - 1, 1))
     basis = directions[:rank].T
     rest = np.sqrt(np.maximum(rows.var(0) - (basis**2) @ scale**2, 0))
     return mean, basis, scale, rest
+
+
+def _some_rows(n: int, most: int, seed: int):
+    """All of n rows, or indices of at most `most` (and no fewer than `LEAST_ROWS`) drawn at random, in order."""
+    most = max(most, LEAST_ROWS)
+    return slice(None) if n <= most else np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
 def bounded(rows: np.ndarray) -> np.ndarray:
@@ -90,7 +105,7 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
     """
     rarest = max(FEWEST, np.bincount(classes, minlength=n_classes).min())
     useful = 4 * n_classes * SHIFTED_ROWS // len(x)  # of more, the fit would look at none
-    copies = int(np.clip(min(SHIFTED_ROWS // rarest, useful, SHIFTED_NUMBERS // x.size), 1, 16))
+    copies = int(np.clip(min(SHIFTED_ROWS // rarest, useful, NUMBERS // x.size), 1, 16))
     if copies == 1:
         return mixture(x.reshape(len(x), -1), classes, n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS)
     rng = np.random.default_rng(seed)
@@ -117,7 +132,8 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     from sklearn.mixture import GaussianMixture
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(rank, len(scale))
-    scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
+    directions = basis[:, :rank] / scale[:rank]
+    scores = flat @ directions - mean @ directions
     weights, centres, factors, owners = [], [], [], []
     fewest = FEWEST * copies  # rows, were all of a window's copies in one component
     most = max(2, min(30, 120 // n_classes))

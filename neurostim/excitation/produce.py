@@ -24,6 +24,7 @@ from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
+COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 CPU_BATCH = (100_000, 128)  # numbers in a batch, and stimuli at most: with their activations they fit a core's cache
 ACCELERATOR_BATCH = (2**21, 8192)
 
@@ -52,7 +53,7 @@ class Settings:
 
     Attributes:
       method: a parameterisation, or 'auto': what suits the kind of study.
-      count: stimuli in all.
+      count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
       steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses a size that fits the cache, -1 what is fastest on this machine: measured once,
@@ -92,7 +93,7 @@ def check(settings: Settings) -> None:
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
     for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
                         ('learning_rate', 0)):
-        if not least <= getattr(settings, name) < math.inf:
+        if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
         if not isinstance(value, str) and not math.isfinite(value):
@@ -122,6 +123,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         _check_amortised(settings, teacher)
     else:
         parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
+    least, count, numbers = COUNT
+    count = int(np.clip(numbers // math.prod(teacher.shape), least, count)) if settings.count < 0 else settings.count
     numbers, most = CPU_BATCH if on_cpu() else ACCELERATOR_BATCH
     fits = int(np.clip(2 ** round(math.log2(numbers / math.prod(teacher.shape))), 16, most))
     lanes = settings.lanes or LANES.get(method, fits)
@@ -129,7 +132,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if settings.accept:
         batch = math.ceil(batch / settings.chain) * settings.chain
     resolved = dataclasses.replace(
-        settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
+        settings, method=method, count=count, lanes=lanes if settings.accept else batch, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
         weights=dataclasses.replace(settings.weights, tether=0.0) if method in ('generator', engine.AMORTISED) else settings.weights)
