@@ -43,6 +43,8 @@ class Teacher:
       curves: {member: training and validation curves as lists}.
       identity: networks that name people, to be inhibited; None where there are none.
       shift: of its training (:class:`neurostim.training.TrainingOptions`).
+      rehearsed: fields of :class:`neurostim.excitation.produce.Settings` that served students best (:mod:`neurostim.rehearsal`); empty
+        where that was not tried.
     """
 
     names: tuple[str, ...]
@@ -56,6 +58,7 @@ class Teacher:
     curves: dict[str, dict[str, list]]
     identity: identities.Identity | None = None
     shift: float = 0.0
+    rehearsed: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def networks(self) -> tuple:
@@ -234,7 +237,8 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
         checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
-        'kind': teacher.kind, 'shift': teacher.shift, 'population': {k: v.shape for k, v in teacher.population.items()},
+        'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed,
+        'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
         'files': _file_digests(fresh / 'checkpoint')}
@@ -286,7 +290,7 @@ def load(folder: pathlib.Path) -> Teacher:
             tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
             tuple(description['channels']), description['kind'], description['curves'],
             identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
-            description.get('shift', 0.0))
+            description.get('shift', 0.0), description.get('rehearsed', {}))
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)

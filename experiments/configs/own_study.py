@@ -11,5 +11,6 @@ def get_config():
     config = default_config()
     config.study.name = 'own_study'
     config.teacher.training.shift = -1.0
+    config.teacher.rehearse = True
     config.excite.count = -1
     return config

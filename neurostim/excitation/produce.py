@@ -52,7 +52,7 @@ class Settings:
     """How stimuli are made.
 
     Attributes:
-      method: a parameterisation, or 'auto': what suits the kind of study.
+      method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
       count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
       steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
@@ -115,6 +115,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
       UserError: as :func:`check`; also a method that does not suit the teacher's windows.
     """
     check(settings)
+    if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
+        given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
+        settings = dataclasses.replace(settings, **{**teacher.rehearsed, **given})
     method = settings.method
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
