@@ -314,7 +314,8 @@ def test_a_strange_study_needs_no_tuning(runner, tmp_path):
     x = np.stack([2e-6 * wave + 1e-7 * rng.normal(size=wave.shape), np.full(wave.shape, 32768.0)], -1)
     path, folder = tmp_path / 'strange.npz', tmp_path / 'run'
     np.savez(path, x=x, y=y, subject=np.repeat(['a', 'b'], 40))
-    finished = runner.run(*own(path, folder, '--config.excite.count=60', '--config.students=naive_bayes', '--config.teacher.rehearse=False'))
+    quick = ('--config.excite.count=60', '--config.students=naive_bayes', '--config.teacher.rehearse=False')
+    finished = runner.run(*own(path, folder, *quick))
     assert finished.status == 0, finished.err
     source = tfds.builder_from_directory(str(folder / 'stimuli')).as_data_source('train')
     made = np.stack([source[i]['x'] for i in range(60)])
