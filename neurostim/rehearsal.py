@@ -23,9 +23,9 @@ WINDOWS = 2000  # that students are asked about
 
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
-    there = {'flow': flow.fitted(population), 'modulated': 'modulated/mean' in population, 'mixture': True}
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
-    return [{'method': method} for method in there if there[method]] + [{'method': 'mixture', **gentle}]
+    there = {'flow': flow.fitted(population), 'modulated': 'modulated/mean' in population, 'mixture': True}
+    return [{'method': method, **steps} for method in there if there[method] for steps in ({}, gentle)[: 1 if method == 'flow' else 2]]
 
 
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:

@@ -275,3 +275,26 @@ def test_a_rare_class_of_long_windows_is_not_thinned_out(monkeypatch):
     for label, strength in ((0, 1.0), (1, 4.0)):
         made = draws('modulated', (64, 1), statistics, label, 300)
         assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.15
+
+
+def test_modulated_draws_of_long_windows_have_their_classes_bands():
+    """Two classes of noise in windows of 3000 samples, one strong in a band: draws have the power of each band, and no more scatter."""
+    rng, time = np.random.default_rng(0), 3000
+    y = np.arange(240) % 2
+    strength = np.ones((240, time // 2 + 1))
+    strength[:, 100:200] = np.where(y, 8.0, 1.0)[:, None] * np.exp(0.1 * rng.normal(size=(240, 1)))
+    x = np.fft.irfft(strength * (rng.normal(size=strength.shape) + 1j * rng.normal(size=strength.shape)), time, axis=1)
+    x = (x / x.std())[..., None]
+    statistics = fit(x, y, 'windows')
+    assert statistics['modulated/centre'].shape[1] < 300
+    power = lambda w, low, high: (np.abs(np.fft.rfft(w[..., 0], axis=1))[:, low:high] ** 2).mean(1)  # noqa: E731
+    for label in (0, 1):
+        made, real = draws('modulated', (time, 1), statistics, label, 200), x[y == label]
+        for band in ((110, 190), (300, 1400)):
+            assert abs(power(made, *band).mean() / power(real, *band).mean() - 1) < 0.15
+            assert 0.5 < power(made, *band).std() / power(real, *band).std() < 2
+        assert abs(made.std() / real.std() - 1) < 0.08
+
+
+def test_short_windows_keep_every_frequency():
+    assert [population.band_width(time) for time in (16, 300, 512, 513, 514, 1026, 6000)] == [1, 1, 1, 1, 2, 3, 12]

@@ -17,6 +17,7 @@ MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 NUMBERS = 50_000_000  # most numbers in what a statistic is taken from: long windows must not fill the memory
 LEAST_ROWS = 500  # windows of which statistics are taken, however long they are
+BANDS = 256  # most numbers of a spectrum in a descriptor
 REACH = 3.0
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
@@ -187,6 +188,12 @@ def envelope_terms(time: int) -> int:
     return max(3, round(5 * (time / 60) ** 0.3))
 
 
+def band_width(time: int) -> int:
+    """Neighbouring frequencies of a window of `time` samples that share one number of its descriptor. Of a long window's spectrum each
+    single amplitude is nearly all chance, and there are thousands; their mean squares over bands say what the window is like."""
+    return math.ceil((time // 2) / BANDS)
+
+
 def cosine_basis(time: int, terms: int) -> np.ndarray:
     """[terms, time] slow cosines: the first rows of the discrete cosine transform, each with mean square 1."""
     basis = np.cos(np.pi * (np.arange(time) + 0.5)[None] * np.arange(terms)[:, None] / time)
@@ -202,8 +209,8 @@ def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
       (descriptors [n, d], carriers [n, time, channels]). A descriptor holds, in this order and with channels innermost: the offset, the
-      cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum. No phase is in it, so that it does
-      not change when a rhythm begins a little later.
+      cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum, those of long windows by bands
+      (:func:`band_width`). No phase is in it, so that it does not change when a rhythm begins a little later.
     """
     from scipy import signal  # here: who excites fits nothing, and need not wait for it
     n, time, channels = x.shape
@@ -213,7 +220,7 @@ def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     basis = cosine_basis(time, envelope_terms(time))
     coefficients = np.einsum('ntc,et->nec', np.log(envelope + floor), basis) / time
     carriers = (x - offsets) / np.exp(np.einsum('nec,et->ntc', coefficients, basis))
-    logs = _log_amplitudes(carriers)
+    logs = _log_amplitudes(carriers, band_width(time))
     return np.concatenate([part.reshape(n, -1) for part in (offsets, coefficients, logs)], 1), carriers
 
 
@@ -232,8 +239,12 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
     }
 
 
-def _log_amplitudes(x):
+def _log_amplitudes(x, width=1):
     amplitude = np.abs(np.fft.rfft(x, axis=1))[:, 1:]
+    if width > 1:
+        first = np.arange(0, amplitude.shape[1], width)
+        sizes = np.diff(first, append=amplitude.shape[1])
+        amplitude = np.sqrt(np.add.reduceat(amplitude**2, first, axis=1) / sizes[:, None])
     return np.log(amplitude + 1e-3 * amplitude.mean((0, 1)) + 1e-6)
 
 
