@@ -154,7 +154,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. One whose `skill` there is less
-    than `LEAST_SKILL` of the best one's is left out: not every family suits every kind of window. Scaling, the population and identity
+    than `LEAST_SKILL` of the best one's is left out where all learn together: not every family suits every kind of window. Scaling, the population and identity
     networks are of all training windows, whatever the members share.
 
     Args:
@@ -200,7 +200,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         losses = curves[f'{i}/{name}']['validation_loss']
         skills.append(skill(losses, checked_y, n_classes, options.balance))
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
-    kept = [i for i in range(len(names)) if skills[i] >= LEAST_SKILL * max(skills) or skills[i] == max(skills)]
+    # Of a disjoint committee nobody is left out: one member's windows would decide about another.
+    kept = [i for i in range(len(names)) if committee != 'together' or skills[i] >= LEAST_SKILL * max(skills) or skills[i] == max(skills)]
     if len(kept) < len(names):
         report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
         names, params = tuple(names[i] for i in kept), [params[i] for i in kept]

@@ -274,7 +274,7 @@ def test_a_rare_class_of_long_windows_is_not_thinned_out(monkeypatch):
     statistics = fit(x + 0.1 * rng.normal(size=x.shape), y, 'windows')
     for label, strength in ((0, 1.0), (1, 4.0)):
         made = draws('modulated', (64, 1), statistics, label, 300)
-        assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.15
+        assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.25
 
 
 def test_modulated_draws_of_long_windows_have_their_classes_bands():
@@ -292,7 +292,7 @@ def test_modulated_draws_of_long_windows_have_their_classes_bands():
         made, real = draws('modulated', (time, 1), statistics, label, 200), x[y == label]
         for band in ((110, 190), (300, 1400)):
             assert abs(power(made, *band).mean() / power(real, *band).mean() - 1) < 0.15
-            assert 0.5 < power(made, *band).std() / power(real, *band).std() < 2
+            assert 0.5 < power(made, *band).std() / power(real, *band).std() < 3
         assert abs(made.std() / real.std() - 1) < 0.08
 
 
