@@ -154,8 +154,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. One whose `skill` there is less
-    than `LEAST_SKILL` of the best one's is left out where all learn together: not every family suits every kind of window. Scaling, the population and identity
-    networks are of all training windows, whatever the members share.
+    than `LEAST_SKILL` of the best one's is left out where all learn together: not every family suits every kind of window. Scaling, the
+    population and identity networks are of all training windows, whatever the members share.
 
     Args:
       study: the whole study; its test windows are not touched.
