@@ -24,7 +24,6 @@ from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
-COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 CPU_BATCH = (100_000, 128)  # numbers in a batch, and stimuli at most: with their activations they fit a core's cache
 ACCELERATOR_BATCH = (2**21, 8192)
 
@@ -78,6 +77,7 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
+COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 DTYPES = ('float32', 'bfloat16')
 LANES = {'amortised': 4096, 'generator': 4}  # a generator for many stimuli, or one for each
@@ -118,6 +118,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
         given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
         settings = dataclasses.replace(settings, **{**teacher.rehearsed, **given})
+    if settings.count < 0:
+        least, most, numbers = COUNT
+        settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, most)))
     method = settings.method
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
@@ -126,8 +129,6 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         _check_amortised(settings, teacher)
     else:
         parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
-    least, count, numbers = COUNT
-    count = int(np.clip(numbers // math.prod(teacher.shape), least, count)) if settings.count < 0 else settings.count
     numbers, most = CPU_BATCH if on_cpu() else ACCELERATOR_BATCH
     fits = int(np.clip(2 ** round(math.log2(numbers / math.prod(teacher.shape))), 16, most))
     lanes = settings.lanes or LANES.get(method, fits)
@@ -135,7 +136,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if settings.accept:
         batch = math.ceil(batch / settings.chain) * settings.chain
     resolved = dataclasses.replace(
-        settings, method=method, count=count, lanes=lanes if settings.accept else batch, batch=batch,
+        settings, method=method, lanes=lanes if settings.accept else batch, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
         weights=dataclasses.replace(settings.weights, tether=0.0) if method in ('generator', engine.AMORTISED) else settings.weights)
