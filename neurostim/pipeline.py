@@ -78,8 +78,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
                     'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
-    if config.teacher.rehearse:
-        wanted['rehearse'] = True
+    wanted |= {name: config.teacher[name] for name in ('least_skill', 'rehearse') if config.teacher[name]}  # absent from earlier runs
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
@@ -97,7 +96,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
     else:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            config.teacher.committee, lambda line: say(f'train: {line}'))
+            config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
         if config.teacher.rehearse:  # not where privacy is promised: it would look at the windows a second time
             from neurostim import rehearsal
             learnt = study.part(test=False)

@@ -24,7 +24,6 @@ from neurostim.study import Study, divide, hold_out_groups
 
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
-LEAST_SKILL = 0.5  # of the best member's: below it a member's votes do more harm than its being different does good
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
@@ -150,12 +149,11 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
-                  report: Callable[[str], None] = lambda text: None) -> Teacher:
+                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
-    Every member holds out other groups for validation, so that together they have learnt from every window. One whose `skill` there is less
-    than `LEAST_SKILL` of the best one's is left out where all learn together: not every family suits every kind of window. Scaling, the
-    population and identity networks are of all training windows, whatever the members share.
+    Every member holds out other groups for validation, so that together they have learnt from every window. Scaling, the population and
+    identity networks are of all training windows, whatever the members share.
 
     Args:
       study: the whole study; its test windows are not touched.
@@ -165,6 +163,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       identity: which networks learn to name people; None trains none.
       committee: which windows each member learns from, see :func:`committee_parts`.
       report: called with a line of text as members are done.
+      least_skill: a member whose :func:`skill` is less than this share of the best one's is left out, for not every family suits every kind
+        of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
     """
     options = options or training.TrainingOptions()
     if options.shift < 0:
@@ -200,8 +200,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         losses = curves[f'{i}/{name}']['validation_loss']
         skills.append(skill(losses, checked_y, n_classes, options.balance))
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
-    # Of a disjoint committee nobody is left out: one member's windows would decide about another.
-    kept = [i for i in range(len(names)) if committee != 'together' or skills[i] >= LEAST_SKILL * max(skills) or skills[i] == max(skills)]
+    kept = range(len(names))
+    if least_skill and committee == 'together':
+        kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
     if len(kept) < len(names):
         report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
         names, params = tuple(names[i] for i in kept), [params[i] for i in kept]

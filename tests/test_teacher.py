@@ -241,12 +241,15 @@ def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
     skills = iter([0.1, 0.8, 0.5])
     monkeypatch.setattr(teachers, 'skill', lambda *_: next(skills))
     lines = []
-    made = teachers.train_teacher(study, ('mlp', 'mlp', 'mlp'), 1, TINY_OPTIONS, report=lines.append)
+    made = teachers.train_teacher(study, ('mlp', 'mlp', 'mlp'), 1, TINY_OPTIONS, report=lines.append, least_skill=0.5)
     assert made.names == ('mlp', 'mlp') and len(made.params) == 2 and 'left out, far behind the best: mlp' in lines
     teachers.save(made, tmp_path / 'teacher')
     np.testing.assert_array_equal(teachers.load(tmp_path / 'teacher').probabilities(study.x[:4]), made.probabilities(study.x[:4]))
     skills = iter([-0.3, -0.2])
-    assert len(teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS).names) == 1  # none is any good: the best is kept
+    found = teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS, least_skill=0.5)
+    assert found.names == ('mlp',)  # none is any good: the best is kept
+    skills = iter([0.1, 0.8])
+    assert teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS).names == ('mlp', 'mlp')  # unless asked for, nobody is left out
 
 
 @pytest.mark.parametrize('anywhere', [True, False])

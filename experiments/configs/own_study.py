@@ -14,6 +14,7 @@ def get_config():
     config = default_config()
     config.study.name = 'own_study'
     config.teacher.training.shift = -1.0
+    config.teacher.least_skill = 0.35
     config.teacher.rehearse = True
     config.excite.count = -1
     return config
