@@ -32,7 +32,7 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
-        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together',
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together', 'least_skill': 0.0, 'rehearse': False,
                     'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()),
                     'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
@@ -75,8 +75,11 @@ def check(config: ml_collections.ConfigDict) -> None:
                         f'{shadows.FEWEST}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
-    if not 0 <= config.teacher.training.shift <= 0.5:
-        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5')
+    if config.teacher.training.shift != -1 and not 0 <= config.teacher.training.shift <= 0.5:
+        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5, or -1 to '
+                        'choose by the study')
+    if not 0 <= config.teacher.least_skill <= 1:
+        raise UserError(f"teacher.least_skill is {config.teacher.least_skill}: give a share of the best member's skill, from 0 to 1")
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:

@@ -5,6 +5,7 @@ it needs, so that the first stimulus comes soon."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -77,6 +78,7 @@ def train(config, workdir: pathlib.Path, say) -> None:
                     'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
+    wanted |= {name: config.teacher[name] for name in ('least_skill', 'rehearse') if config.teacher[name]}  # absent from earlier runs
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
@@ -94,7 +96,12 @@ def train(config, workdir: pathlib.Path, say) -> None:
     else:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            config.teacher.committee, lambda line: say(f'train: {line}'))
+            config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
+        if config.teacher.rehearse:  # not where privacy is promised: it would look at the windows a second time
+            from neurostim import rehearsal
+            learnt = study.part(test=False)
+            best = rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, lambda line: say(f'train: {line}'))
+            teacher = dataclasses.replace(teacher, rehearsed=best)
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)

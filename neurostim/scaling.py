@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+ROWS = 200_000  # samples a channel that decide about its map
+BLOCK_NUMBERS = 2**22  # mapped at once, in float64: long windows must not fill the memory
 HEAVY_KURTOSIS = 30.0  # excess kurtosis from which a waveform's tails (artefacts, dropouts) would rule a linear scale
 SKEWED = 1.0  # skewness from which a feature's distribution is mapped to a normal one
 
@@ -46,12 +48,13 @@ def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
       x: [n, ..., channels] training windows in the study's units.
       kind: 'features', 'windows' or 'images' (:attr:`neurostim.study.Study.kind`).
     """
-    columns = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    columns = x.reshape(-1, x.shape[-1])
     if kind == 'images':
-        mean, spread = columns.mean(), columns.std() or 1.0
+        mean, spread = columns.mean(dtype=np.float64), columns.std(dtype=np.float64)
+        spread = spread if spread > _resolution(mean) else abs(mean) or 1.0
         knots = np.tile([mean, mean + spread], (x.shape[-1], 1))
         return Scaling(knots, np.tile([0.0, 1.0], (x.shape[-1], 1)))
-    maps = [_channel(column[:: max(1, len(column) // 200_000)], kind) for column in columns.T]
+    maps = [_channel(column, kind) for column in columns[:: max(1, len(columns) // ROWS)].astype(np.float64).T]
     longest = max(len(knots) for knots, _ in maps)
     extended = [_extend(knots, values, longest) for knots, values in maps]
     return Scaling(np.stack([k for k, _ in extended]), np.stack([v for _, v in extended]))
@@ -59,7 +62,9 @@ def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
 
 def _channel(column, kind):
     low, median, high = np.percentile(column, [10, 50, 90])
-    spread = (high - low) / (2 * special.ndtri(0.9)) or column.std() or 1.0
+    spread = (high - low) / (2 * special.ndtri(0.9)) or column.std()
+    if spread <= _resolution(np.abs(column).max()):  # constant: in units of itself, lest a channel that wakes up later explodes
+        return np.array([median, median + (abs(median) or 1.0)]), np.array([0.0, 1.0])
     standard = (column - column.mean()) / (column.std() or 1.0)
     heavy = (standard**4).mean() - 3 > HEAVY_KURTOSIS or (kind == 'features' and abs((standard**3).mean()) > SKEWED)
     if heavy:
@@ -72,6 +77,11 @@ def _channel(column, kind):
     return np.array([median, median + spread]), np.array([0.0, 1.0])
 
 
+def _resolution(value):
+    """The smallest difference at `value` that is no rounding of float32."""
+    return 4 * np.finfo(np.float32).eps * abs(value)
+
+
 def _extend(knots, values, length):
     """Repeats the last segment's line so that all channels have as many knots; the map does not change."""
     extra = np.arange(1, length - len(knots) + 1)
@@ -80,12 +90,21 @@ def _extend(knots, values, length):
 
 
 def _map(x, knots, values):
+    out = np.empty(x.shape, np.float32)
+    rows, mapped = x.reshape(-1, x.shape[-1]), out.reshape(-1, x.shape[-1])
+    block = max(1, BLOCK_NUMBERS // x.shape[-1])
+    for start in range(0, len(rows), block):
+        mapped[start:start + block] = _map_block(rows[start:start + block], knots, values)
+    return out
+
+
+def _map_block(x, knots, values):
     if knots.shape[1] == 2:
         slope = (values[:, 1] - values[:, 0]) / (knots[:, 1] - knots[:, 0])
-        return ((x - knots[:, 0]) * slope + values[:, 0]).astype(np.float32)
-    out = np.empty(x.shape, np.float32)
+        return (x - knots[:, 0]) * slope + values[:, 0]
+    out = np.empty(x.shape)
     for c, (k, v) in enumerate(zip(knots, values, strict=True)):
-        segment = np.clip(np.searchsorted(k, x[..., c]) - 1, 0, len(k) - 2)
+        segment = np.clip(np.searchsorted(k, x[:, c]) - 1, 0, len(k) - 2)
         slope = np.diff(v) / np.diff(k)
-        out[..., c] = v[segment] + (x[..., c] - k[segment]) * slope[segment]
+        out[:, c] = v[segment] + (x[:, c] - k[segment]) * slope[segment]
     return out

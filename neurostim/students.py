@@ -7,6 +7,7 @@ stimulus. Where an algorithm cannot take distributions, :func:`as_labels` makes 
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
 LIKELIEST = ('random_forest', 'naive_bayes', 'svm')  # students of each window's likeliest class; others are students of all
+COLUMNS = 1024  # most numbers of a window that a classical algorithm sees as they are
+SUMMARY_COLUMNS = 512  # most that it sees of a longer one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +136,30 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
+def columns(x: np.ndarray) -> np.ndarray:
+    """What a classical algorithm sees of windows [n, *shape]: all numbers [n, d], or, of more than `COLUMNS`, those of patches.
+
+    Of a long time series the mean and the standard deviation of each patch: how strong it is there, wherever its waves begin, for these
+    algorithms cannot learn filters. Of a large image the mean of each patch. Of long feature vectors all numbers.
+    """
+    if x[0].size <= COLUMNS or x.ndim == 2:
+        return x.reshape(len(x), -1)
+    if x.ndim == 3:
+        places = max(1, SUMMARY_COLUMNS // (2 * x.shape[2]))
+        patches = np.array_split(x, min(places, x.shape[1]), axis=1)
+        return np.concatenate([statistic(patch, axis=1) for statistic in (np.mean, np.std) for patch in patches], 1)
+    side = max(1, math.isqrt(SUMMARY_COLUMNS // x.shape[3]))
+    rows = [row.mean(1) for row in np.array_split(x, min(side, x.shape[1]), axis=1)]
+    return np.concatenate([patch.mean(1) for row in rows for patch in np.array_split(row, min(side, x.shape[2]), axis=1)], 1)
+
+
 def _fit_classical(name, x, targets, seed):
-    flat, classes = x.reshape(len(x), -1), targets.shape[1]
+    flat, classes = columns(x), targets.shape[1]
     model = CLASSICAL[name](seed)
     if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
         model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
         model.fit(flat, targets)
-        return Student(name, lambda windows: model.predict(windows.reshape(len(windows), -1)).reshape(len(windows), classes))
+        return Student(name, lambda windows: model.predict(columns(windows)).reshape(len(windows), classes))
     if name == 'svm' and len(flat) > KERNEL_ROWS:
         rows = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
         flat, targets = flat[rows], targets[rows]
@@ -155,7 +175,7 @@ def _fit_classical(name, x, targets, seed):
         model.fit(flat[rows], labels, sample_weight=weights)
 
     def predict(windows):
-        windows = windows.reshape(len(windows), -1)
+        windows = columns(windows)
         out = np.zeros((len(windows), classes), np.float32)
         if name == 'svm':  # ranks by the decision value: a calibrated probability would cost five more fits
             decision = model.decision_function(windows)

@@ -120,13 +120,28 @@ def _check_windows(x: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where}: 'x' has dtype {x.dtype}: give numbers (float32)")
     if 0 in x.shape:
         raise UserError(f"{where}: 'x' is empty, its shape is {x.shape}: give at least one window of each class")
+    given = x
     with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite and is refused with the rest
         x = x.astype(np.float32)
     finite = np.isfinite(x).reshape(len(x), -1).all(1)
     if not finite.all():
         first, count = int(np.flatnonzero(~finite)[0]), int((~finite).sum())
         raise UserError(f"{where}: 'x' has non-finite samples in {count} windows, the first is window {first}: drop or repair them")
+    if given.dtype.itemsize > 4:
+        _check_resolution(given, x, where)
     return x
+
+
+def _check_resolution(given: np.ndarray, x: np.ndarray, where: str) -> None:
+    """Refuses a channel whose variation drowns in float32's rounding, as beside a huge offset."""
+    some = max(1, given.size // 2**22)  # a part is enough to see it
+    exact, rounded = (np.asarray(a[::some], np.float64).reshape(-1, a.shape[-1]) for a in (given, x))
+    spread, lost = (exact - exact[0]).std(0), (exact - rounded).std(0)
+    bad = np.flatnonzero((spread > 0) & (lost > 0.1 * spread))
+    if len(bad):
+        c = bad[0]
+        raise UserError(f"{where}: channel {c} of 'x' varies by {spread[c]:.3g} around {exact[:, c].mean():.9g}, which float32 "
+                        'cannot hold: subtract a constant from it first')
 
 
 def _check_labels(y: np.ndarray, classes, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -175,7 +190,7 @@ def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: 
 
     Returns:
       bool [n], True for held-out windows: of 200 random choices of groups (of a `fraction` of them, at least one), the one
-      whose class counts come closest to `fraction` of each class.
+      whose class counts come closest to `fraction` of each class. A class of one group alone is left to be learnt.
     """
     groups = np.unique(group)
     counts = np.stack([np.bincount(y[group == g], minlength=n_classes) for g in groups])
@@ -186,8 +201,8 @@ def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: 
     for _ in range(200):
         pick = rng.permutation(len(groups))[:chosen]
         held = counts[pick].sum(0)
-        missing = ((held == 0) | (held == counts.sum(0))) & (counts.sum(0) > 0)
-        cost = np.abs(np.log((held + 1) / (wanted + 1))).sum() + 100 * missing.sum()
+        untested, unlearnt = (((held == n) & (counts.sum(0) > 0)).sum() for n in (0, counts.sum(0)))
+        cost = np.abs(np.log((held + 1) / (wanted + 1))).sum() + 100 * untested + 10_000 * unlearnt
         if cost < best_cost:
             best, best_cost = pick, cost
     return np.isin(group, groups[best])

@@ -23,6 +23,7 @@ from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups
 
 VALIDATION_SHARE = 0.15
+ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
@@ -40,6 +41,9 @@ class Teacher:
       kind: 'features', 'windows' or 'images'.
       curves: {member: training and validation curves as lists}.
       identity: networks that name people, to be inhibited; None where there are none.
+      shift: of its training (:class:`neurostim.training.TrainingOptions`).
+      rehearsed: fields of :class:`neurostim.excitation.produce.Settings` that served students best (:mod:`neurostim.rehearsal`); empty
+        where that was not tried.
     """
 
     names: tuple[str, ...]
@@ -52,6 +56,8 @@ class Teacher:
     kind: str
     curves: dict[str, dict[str, list]]
     identity: identities.Identity | None = None
+    shift: float = 0.0
+    rehearsed: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def networks(self) -> tuple:
@@ -126,10 +132,24 @@ def committee_parts(study: Study, committee: str, members: int, seed: int) -> np
     return part
 
 
+def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0.0) -> float:
+    """How much of the uncertainty about held-out labels a member takes away: 1 for all of it, 0 for no more than the classes' shares do.
+
+    Args:
+      losses: a member's validation losses (cross-entropy); the least is that of the parameters kept.
+      y: int [n], the labels that they are of.
+      balance: of the training's class weights (:class:`neurostim.training.TrainingOptions`).
+    """
+    share = np.bincount(y, minlength=n_classes) / len(y)
+    share = np.where(share > 0, np.maximum(share, 1e-9) ** (1 - balance), 0)
+    share = share[share > 0] / share.sum()
+    return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
+
+
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
-                  report: Callable[[str], None] = lambda text: None) -> Teacher:
+                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. Scaling, the population and
@@ -143,36 +163,58 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       identity: which networks learn to name people; None trains none.
       committee: which windows each member learns from, see :func:`committee_parts`.
       report: called with a line of text as members are done.
+      least_skill: a member whose :func:`skill` is less than this share of the best one's is left out, for not every family suits every kind
+        of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
     """
     options = options or training.TrainingOptions()
-    if options.shift and study.kind != 'windows':
+    if options.shift < 0:
+        options = dataclasses.replace(options, shift=0.0 if study.kind != 'windows' else options.shift)
+    elif options.shift and study.kind != 'windows':
         raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
                         'leave it 0')
-    train = study.part(test=False)
+    train, n_classes = study.part(test=False), len(study.classes)
     scaling = fit_scaling(train.x, study.kind)
-    x, n_classes = scaling.forward(train.x), len(study.classes)
+    train = dataclasses.replace(train, x=scaling.forward(train.x))
     model = model_options(tuple(names), study.shape, n_classes)
-    params, curves = [], {}
+    params, curves, skills = [], {}, []
     part = committee_parts(train, committee, len(names), seed)
-    for i, name in enumerate(names):
-        rows = np.flatnonzero((part == i) | (part < 0))
-        held = validation_split(train.take(rows), seed * 1000 + i)
-        learnt, checked = rows[~held], rows[held]
+
+    def fit(i, name, options):
+        """Member i, its history, and the labels that it was validated with."""
+        own = train if committee == 'together' else train.take(part == i)
+        held = validation_split(own, seed * 1000 + i)
+        learnt, checked = (training.examples(own.x[rows], own.y[rows], n_classes) for rows in (~held, held))
         key = jax.random.fold_in(jax.random.key(seed), i)
-        member, history = training.fit(
-            (name, study.shape, n_classes, ()), options, key,
-            training.examples(x[learnt], train.y[learnt], n_classes), training.examples(x[checked], train.y[checked], n_classes))
+        return *training.fit((name, study.shape, n_classes, ()), options, key, learnt, checked), own.y[held]
+
+    for i, name in enumerate(names):
+        member, history, checked_y = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
+        if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
+            shifted = fit(i, name, dataclasses.replace(options, shift=ANYWHERE))
+            better = np.nanmin(shifted[1].validation_loss) < np.nanmin(history.validation_loss)
+            options = dataclasses.replace(options, shift=ANYWHERE if better else 0.0)
+            member, history = shifted[:2] if better else (member, history)
+            report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
         params.append(jax.tree.map(np.asarray, member))
         curves[f'{i}/{name}'] = _curves(history)
         losses = curves[f'{i}/{name}']['validation_loss']
+        skills.append(skill(losses, checked_y, n_classes, options.balance))
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
-    population = fit_population(x, study.kind, train.y, n_classes, seed)
+    kept = range(len(names))
+    if least_skill and committee == 'together':
+        kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
+    if len(kept) < len(names):
+        report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
+        names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
+        model = model_options(names, study.shape, n_classes)
+    population = fit_population(train.x, study.kind, train.y, n_classes, seed)
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
-        population.update(flows.fit(x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
-    named = identities.train_identity(x, train.subject, study.subjects, train.y, n_classes, identity, seed,
+        population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
+    named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves, named)
+    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves, named,
+                   options.shift)
 
 
 def _curves(history: training.History) -> dict[str, list]:
@@ -197,7 +239,8 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
         checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
-        'kind': teacher.kind, 'population': {k: v.shape for k, v in teacher.population.items()},
+        'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed,
+        'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
         'files': _file_digests(fresh / 'checkpoint')}
@@ -248,7 +291,8 @@ def load(folder: pathlib.Path) -> Teacher:
         teacher = Teacher(
             tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
             tuple(description['channels']), description['kind'], description['curves'],
-            identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None)
+            identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
+            description.get('shift', 0.0), description.get('rehearsed', {}))
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)

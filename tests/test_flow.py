@@ -89,6 +89,23 @@ def test_training_stops_where_held_out_windows_get_worse(monkeypatch):
     assert steps < 5000 and 0 < loss < 2
 
 
+def test_a_rare_class_is_seen_and_others_come_as_they_are():
+    classes = np.repeat([0, 1, 3], [500, 480, 20])[np.random.default_rng(0).permutation(1000)]
+    rows = np.asarray(flow.row_sampler(classes, 4)(jax.random.key(0), 40_000))
+    share = np.bincount(classes[rows], minlength=4) / len(rows)
+    wanted = np.array([0.5, 0.48, 0, 0.125])  # of four classes one of which has no windows
+    np.testing.assert_allclose(share, wanted / wanted.sum(), atol=0.01)
+    times = np.bincount(rows, minlength=1000)
+    assert all(np.ptp(times[classes == c]) < 12 * np.sqrt(times[classes == c].mean()) for c in (0, 1, 3)) and times.min() > 0
+
+
+def test_no_patch_is_wider_than_the_network():
+    """Noise in more numbers a place than the network has channels there would stay in the draws."""
+    assert all(flow.suits(shape) for shape in ((16, 1), (60, 4), (128, 3), (300, 1), (2048, 1)))
+    assert not any(flow.suits(shape) for shape in ((15, 1), (6000, 1), (128, 20), (60,), (28, 28, 1)))
+    assert flow.LARGEST_PATCH <= flow.FlowOptions().width
+
+
 @pytest.mark.parametrize('shape', [(7, 3), (60, 1), (130, 2)])
 def test_windows_of_any_length(shape):
     """The velocity has the window's shape, alone or in a batch."""

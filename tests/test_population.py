@@ -263,3 +263,50 @@ def test_a_component_counts_windows_and_not_their_shifted_copies():
     statistics = fit(x, y, kind='windows')
     own = statistics['mixture/owner'] == 1
     assert own.sum() == 1 and not statistics['mixture/centre'][own].any()
+
+
+def test_leading_components_of_many_are_those_of_all():
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(300, 120)) * 0.95 ** np.arange(120) @ np.linalg.qr(rng.normal(size=(120, 120)))[0]).astype(np.float32)
+    wanted = population.principal_components(rows, 120, 0)
+    found = population.principal_components(rows, 20, 0)  # of more than four times as many
+    np.testing.assert_allclose(found[2], wanted[2][:20], rtol=0.02)
+    np.testing.assert_allclose(np.abs((found[1] * wanted[1][:, :20]).sum(0))[:8], 1, atol=0.02)
+    total = (found[1] ** 2) @ found[2] ** 2 + found[3] ** 2
+    np.testing.assert_allclose(total, population.bounded(rows).var(0), rtol=0.02)  # what is left over is counted as such
+
+
+def test_a_rare_class_of_long_windows_is_not_thinned_out(monkeypatch):
+    """Statistics are taken of some of many long windows, but of all of a class that has few."""
+    monkeypatch.setattr(population, 'NUMBERS', 200 * 64)
+    monkeypatch.setattr(population, 'LEAST_ROWS', 20)
+    rng = np.random.default_rng(0)
+    y = (np.arange(1500) % 50 == 0).astype(int)
+    x = (np.where(y, 4.0, 1.0)[:, None] * np.sin(np.arange(64) / 2 + rng.uniform(0, 6, (1500, 1))))[..., None] + 0.1
+    statistics = fit(x + 0.1 * rng.normal(size=x.shape), y, 'windows')
+    for label, strength in ((0, 1.0), (1, 4.0)):
+        made = draws('modulated', (64, 1), statistics, label, 300)
+        assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.25
+
+
+def test_modulated_draws_of_long_windows_have_their_classes_bands():
+    """Two classes of noise in windows of 3000 samples, one strong in a band: draws have the power of each band, and no more scatter."""
+    rng, time = np.random.default_rng(0), 3000
+    y = np.arange(240) % 2
+    strength = np.ones((240, time // 2 + 1))
+    strength[:, 100:200] = np.where(y, 8.0, 1.0)[:, None] * np.exp(0.1 * rng.normal(size=(240, 1)))
+    x = np.fft.irfft(strength * (rng.normal(size=strength.shape) + 1j * rng.normal(size=strength.shape)), time, axis=1)
+    x = (x / x.std())[..., None]
+    statistics = fit(x, y, 'windows')
+    assert statistics['modulated/centre'].shape[1] < 300
+    power = lambda w, low, high: (np.abs(np.fft.rfft(w[..., 0], axis=1))[:, low:high] ** 2).mean(1)  # noqa: E731
+    for label in (0, 1):
+        made, real = draws('modulated', (time, 1), statistics, label, 200), x[y == label]
+        for band in ((110, 190), (300, 1400)):
+            assert abs(power(made, *band).mean() / power(real, *band).mean() - 1) < 0.15
+            assert 0.5 < power(made, *band).std() / power(real, *band).std() < 3
+        assert abs(made.std() / real.std() - 1) < 0.08
+
+
+def test_short_windows_keep_every_frequency():
+    assert [population.band_width(time) for time in (16, 300, 512, 513, 514, 1026, 6000)] == [1, 1, 1, 1, 2, 3, 12]

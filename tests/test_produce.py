@@ -296,13 +296,21 @@ def test_resolve_fills_in_what_was_left_open(teacher):
     chained = produce.resolve(Settings('gaussian', accept=True, chain=7, batch=100), teacher)
     assert chained.batch % 7 == 0 and chained.batch >= 100
     assert produce.resolve(Settings(steps=0), teacher).steps == 0
+    assert produce.resolve(Settings(count=-1), teacher).count == 20_000  # short windows: as many as there are at most
+
+
+@pytest.mark.parametrize('numbers,count', [(20_000 * 40, 20_000), (5000 * 40, 5000), (40, 4000)])
+def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
+    """The stimuli together are no larger than a memory that holds a few of each."""
+    monkeypatch.setattr(produce, 'COUNT', (*produce.COUNT[:2], numbers))
+    assert produce.resolve(Settings(count=-1), teacher).count == count
 
 
 @pytest.mark.parametrize('settings,message', [
     ({'method': 'magic'}, "unknown excite.method 'magic': choose one of auto, amortised, direct"),
     ({'method': 'generator'}, "excite.method 'generator' makes images"),
     ({'dtype': 'float16'}, "unknown excite.dtype 'float16': choose one of float32, bfloat16"),
-    ({'count': 0}, 'excite.count is 0'), ({'count': -5}, 'excite.count is -5'), ({'attempts': 0}, 'excite.attempts is 0'),
+    ({'count': 0}, 'excite.count is 0'), ({'count': -2}, 'excite.count is -2'), ({'attempts': 0}, 'excite.attempts is 0'),
     ({'chain': 0}, 'excite.chain is 0'), ({'batch': -2}, 'excite.batch is -2'), ({'lanes': -1}, 'excite.lanes is -1'),
     ({'steps': -2}, 'excite.steps is -2'), ({'learning_rate': -0.1}, 'excite.learning_rate is -0.1'),
     ({'learning_rate': float('nan')}, 'excite.learning_rate is nan'), ({'learning_rate': float('inf')}, 'excite.learning_rate is inf'),

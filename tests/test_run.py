@@ -281,7 +281,8 @@ def test_an_own_study_from_its_file_to_results(runner, tmp_path):
     for phase in ('excite', 'evaluate'):
         assert_refused(runner.run(*own(path, folder, f'--phase={phase}')), 'no teacher in .*run --phase=train')
         assert not folder.exists()
-    assert runner.run(*own(path, folder, '--phase=train')).status == 0
+    finished = runner.run(*own(path, folder, '--phase=train'))
+    assert finished.status == 0 and len(re.findall('of quick students', finished.out)) == 2
     trained = snapshot(folder)
     assert_refused(runner.run(*own(path, folder, '--phase=evaluate')), 'no stimuli in .*run --phase=excite')
     assert snapshot(folder) == trained
@@ -303,6 +304,23 @@ def test_an_own_study_from_its_file_to_results(runner, tmp_path):
     np.savez(path, **arrays(x=arrays()['x'][:90], y=arrays()['y'][:90], subject=people[:90]))
     assert_refused(runner.run(*own(path, folder, '--phase=evaluate')), "the teacher .* learnt study 'mine'")
     assert snapshot(folder) == finished
+
+
+def test_a_strange_study_needs_no_tuning(runner, tmp_path):
+    """Long windows in odd units, a dead channel, a rare class, two people: it ends, and stimuli know what the windows are like."""
+    rng, y = np.random.default_rng(0), np.arange(80) % 2
+    y[[5, 45]] = 2
+    wave = np.sin(np.arange(3000) / np.where(y, 3, 9)[:, None] + rng.uniform(0, 6, (80, 1)))
+    x = np.stack([2e-6 * wave + 1e-7 * rng.normal(size=wave.shape), np.full(wave.shape, 32768.0)], -1)
+    path, folder = tmp_path / 'strange.npz', tmp_path / 'run'
+    np.savez(path, x=x, y=y, subject=np.repeat(['a', 'b'], 40))
+    quick = ('--config.excite.count=60', '--config.students=naive_bayes', '--config.teacher.rehearse=False')
+    finished = runner.run(*own(path, folder, *quick))
+    assert finished.status == 0, finished.err
+    source = tfds.builder_from_directory(str(folder / 'stimuli')).as_data_source('train')
+    made = np.stack([source[i]['x'] for i in range(60)])
+    assert results_of(folder)['stimuli']['method'] == 'modulated'  # patches of 94 samples and two channels are too wide for the flow
+    assert 0.5 < made[..., 0].std() / x[..., 0].std() < 2 and np.abs(made[..., 1] / 32768 - 1).max() < 0.01
 
 
 X = arrays()['x']

@@ -101,3 +101,26 @@ def test_units_are_nothing():
     gain, offset = np.array([1e3, 1e-3, 7, 0.5]), np.array([5.0, -2, 0, 100])
     other = x * gain + offset
     np.testing.assert_allclose(fit_scaling(other, 'windows').forward(other), fit_scaling(x, 'windows').forward(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind,shape', [('features', ()), ('windows', (40,)), ('images', (5, 8))])
+def test_what_never_changed_is_in_units_of_itself(kind, shape):
+    """A channel that is constant while learnt may wake up later: no network may be blinded by that, nor by float32's rounding."""
+    constants = np.array([0.1, 32768.0, 0.0, 7e-6])
+    for constant in constants:
+        x = np.full((60, *shape, 1), constant, np.float32)
+        scaling = fit_scaling(x, kind)
+        np.testing.assert_allclose(scaling.forward(x), 0, atol=1e-6)
+        assert np.abs(scaling.forward(2 * x)).max() <= 1.001
+    jitter = np.full((60, *shape, 1), 0.1, np.float32)
+    jitter[::2] = np.nextafter(jitter[::2], np.float32(1))  # rounding, no signal
+    assert np.abs(fit_scaling(jitter, kind).forward(2 * jitter)).max() < 1.1
+
+
+def test_long_windows_are_mapped_by_blocks(monkeypatch):
+    x = windows('windows')
+    scaling = fit_scaling(x, 'windows')
+    whole = scaling.forward(x), scaling.inverse(scaling.forward(x))
+    monkeypatch.setattr('neurostim.scaling.BLOCK_NUMBERS', 100)
+    np.testing.assert_array_equal(scaling.forward(x), whole[0])
+    np.testing.assert_array_equal(scaling.inverse(whole[0]), whole[1])

@@ -59,6 +59,7 @@ def test_own_study_with_everything(tmp_path):
     ({'x': np.zeros((24, 5), complex)}, "'x' has dtype complex128"),
     ({'x': np.where(np.arange(24) == 7, np.nan, 0.0)[:, None]}, 'non-finite samples in 1 windows, the first is window 7'),
     ({'x': np.where(np.arange(24) == 7, 1e300, 0.0)[:, None]}, 'non-finite'),
+    ({'x': 3e9 + np.random.default_rng(0).normal(size=(24, 1))}, "channel 0 of 'x' varies by .* around .*: subtract a constant"),
     ({'x': np.array([{}] * 24)}, "'x' holds Python objects, which are never unpickled"),
     ({'y': np.array(['a'] * 24, object)}, "'y' holds Python objects"),
     ({'y': np.zeros(23, int)}, r"'y' has shape \(23,\) but 'x' has 24 windows"),
@@ -169,6 +170,22 @@ def test_held_out_groups_are_whole_and_see_every_class():
     assert set(y[test]) == set(y[~test]) == {0, 1, 2}
     np.testing.assert_array_equal(test, hold_out_groups(group, y, 3, seed=0))
     assert (test != hold_out_groups(group, y, 3, seed=1)).any()
+
+
+def test_a_class_of_one_group_is_left_to_be_learnt():
+    """Whatever group it is: a class that nobody else has cannot be tested on others, but it can be learnt."""
+    for people in (2, 5):
+        for owner in range(people):
+            group, y = np.repeat(np.arange(people), 20), np.tile([0, 1], 10 * people)
+            y[np.flatnonzero(group == owner)[:9]] = 2
+            test = hold_out_groups(group, y, 3)
+            assert set(y[~test]) == {0, 1, 2} and set(y[test]) == {0, 1}
+
+
+def test_offsets_are_taken_that_float32_can_hold():
+    rng = np.random.default_rng(0)
+    x = np.stack([101_325 + rng.normal(size=24), np.full(24, 1e9 + 1), rng.integers(0, 2**15, 24)], -1)  # pascals, a constant, counts
+    np.testing.assert_allclose(make_study('s', **{**arrays(), 'x': x}).x, x, rtol=1e-6)
 
 
 def test_units_are_dealt_whole_and_alike():

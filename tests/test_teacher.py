@@ -12,6 +12,7 @@ from conftest import TINY_OPTIONS
 from neurostim import teacher as teachers
 from neurostim import training
 from neurostim.errors import UserError
+from neurostim.study import make_study
 
 QUICK_COMPILE = True
 # No traceback of orbax's threads beside the one line of the error.
@@ -224,3 +225,50 @@ def test_a_committee_that_cannot_be_dealt_is_refused(study, teacher):
     with pytest.raises(UserError, match='teacher.committee.*together'):
         teachers.committee_parts(train, 'rooms', 2, 0)
     assert retrain(study, committee='together').digest() == teacher.digest()
+
+
+def test_skill_is_what_is_known_beyond_the_classes_shares():
+    y = np.repeat([0, 1], [90, 10])
+    shares = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    assert teachers.skill([3.0, shares], y, 2) == pytest.approx(0)
+    assert teachers.skill([shares / 4, 1.0], y, 2) == pytest.approx(0.75)
+    assert teachers.skill([2 * shares], y, 2) < 0
+    assert teachers.skill([np.log(2)], y, 2, balance=1.0) == pytest.approx(0)  # with class weights chance is an even guess
+    assert np.isfinite(teachers.skill([0.1], np.zeros(5, int), 3))
+
+
+def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
+    skills = iter([0.1, 0.8, 0.5])
+    monkeypatch.setattr(teachers, 'skill', lambda *_: next(skills))
+    lines = []
+    made = teachers.train_teacher(study, ('mlp', 'mlp', 'mlp'), 1, TINY_OPTIONS, report=lines.append, least_skill=0.5)
+    assert made.names == ('mlp', 'mlp') and len(made.params) == 2 and 'left out, far behind the best: mlp' in lines
+    teachers.save(made, tmp_path / 'teacher')
+    np.testing.assert_array_equal(teachers.load(tmp_path / 'teacher').probabilities(study.x[:4]), made.probabilities(study.x[:4]))
+    skills = iter([-0.3, -0.2])
+    found = teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS, least_skill=0.5)
+    assert found.names == ('mlp',)  # none is any good: the best is kept
+    skills = iter([0.1, 0.8])
+    assert teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS).names == ('mlp', 'mlp')  # unless asked for, nobody is left out
+
+
+@pytest.mark.parametrize('anywhere', [True, False])
+def test_the_first_member_finds_whether_windows_may_begin_anywhere(anywhere, tmp_path):
+    """Few windows of a rhythm that begins at random gain by it; where the class is the time of an event, it would destroy the class."""
+    rng = np.random.default_rng(0)
+    y, time = np.arange(240) % 2, np.arange(32)
+    begins = rng.integers(0, 32, 240) if anywhere else np.where(y, 20, 4)
+    wave = np.sin(2 * np.pi * np.where(y, 2, 3)[:, None] * (time - begins[:, None]) / 32) if anywhere else time == begins[:, None]
+    x = (wave + 0.4 * rng.normal(size=(240, 32)))[..., None]
+    study = make_study('s', x, y, np.arange(240) // 20)
+    lines = []
+    made = teachers.train_teacher(study, ('mlp',), 0, dataclasses.replace(TINY_OPTIONS, shift=-1.0, steps=200), report=lines.append)
+    assert made.shift == (0.5 if anywhere else 0.0)
+    assert ('windows may begin anywhere' if anywhere else 'windows are learnt as they begin') in lines
+    teachers.save(made, tmp_path / 'teacher')
+    assert teachers.load(tmp_path / 'teacher').shift == made.shift
+
+
+def test_what_is_no_time_series_is_learnt_as_it_is(study):
+    flat = dataclasses.replace(study, x=study.x.reshape(len(study.x), -1))
+    assert teachers.train_teacher(flat, ('mlp',), 1, dataclasses.replace(TINY_OPTIONS, shift=-1.0)).shift == 0

@@ -1,13 +1,20 @@
 r"""A user's own study: `.npz` with x, y and subject; everything else comes from the data.
 
     python -m experiments.run --config=experiments/configs/own_study.py --config.study.path=study.npz --workdir=runs/own
+
+Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how many
+stimuli there are, and, in a rehearsal, by which method and in which steps they are made. What the command line names is not chosen.
 """
 
 from neurostim.config import default_config
 
 
 def get_config():
-    """The defaults, on the user's file."""
+    """The defaults, on the user's file, and where they can be, chosen by it."""
     config = default_config()
     config.study.name = 'own_study'
+    config.teacher.training.shift = -1.0
+    config.teacher.least_skill = 0.35
+    config.teacher.rehearse = True
+    config.excite.count = -1
     return config

@@ -54,8 +54,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
                 writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
                 progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
                 update = stack.enter_context(progress).update
-            learnt = pipeline.read_beside(workdir / 'teacher' / 'config.json')
-            like_these = shadow_options(settings, learnt['training'].get('shift', 0.0))
+            like_these = shadow_options(settings, teacher.shift)
             attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, like_these, update)
         if (workdir / 'teacher' / pipeline.LEDGER).exists():
             say('evaluate: a second training with canaries audits differential privacy')

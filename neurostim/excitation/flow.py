@@ -21,12 +21,14 @@ from flax import traverse_util
 
 POSITIONS = 32  # most places in time; longer windows are cut into patches
 FEWEST_SAMPLES = 16  # of a window that the flow suits
+LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patch leaves some of the noise in it
 DILATIONS = (1, 2, 4, 8, 16, 4, 1)  # from neighbours to the whole window and back
 DRAW_STEPS = 5  # of Heun's rule, two evaluations each
 TIME_WAVES = 8
 PREFIX = 'flow/'
 AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while training is young
 CHECK_EVERY = 500  # steps
+LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
 PATIENCE = 3  # checks without improvement after which training stops
 
 
@@ -96,6 +98,25 @@ def loss(apply, key, x, label):
     return ((apply((1 - at) * noise + at * x, t, label) - (x - noise)) ** 2).mean()
 
 
+def row_sampler(classes: np.ndarray, n_classes: int) -> Callable[[jax.Array, int], jax.Array]:
+    """Builds ``sample(key, count) -> rows``: at random, but a class with less than half of an even share comes as if it had half of one, or
+    the network would hardly ever see it.
+
+    Args:
+      classes: int [n].
+    """
+    counts = np.bincount(classes, minlength=n_classes)
+    share = np.where(counts, np.maximum(counts / len(classes), LEAST_SHARE / n_classes), 0)
+    order, start, logits = jnp.asarray(np.argsort(classes, kind='stable')), jnp.asarray(np.cumsum(counts) - counts), jnp.log(share)
+
+    def sample(key, count):
+        class_key, row_key = jax.random.split(key)
+        own = jax.random.categorical(class_key, logits, shape=(count,))
+        return order[start[own] + jax.random.randint(row_key, (count,), 0, jnp.asarray(counts)[own])]
+
+    return sample
+
+
 def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, options: FlowOptions, seed: int,
         report: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
     """Trains the flow; the weights' running average that does best on held-out windows is kept.
@@ -110,6 +131,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
       the weights as a flat dict whose names begin with `PREFIX`.
     """
     network = Velocity(x.shape[1:], options.width)
+    sample_rows, sample_checked = (row_sampler(classes[rows], n_classes) for rows in (~held, held))
     labels = np.eye(n_classes, dtype=np.float32)[classes]
     train, validate = ((jnp.asarray(x[rows]), jnp.asarray(labels[rows])) for rows in (~held, held))
     schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
@@ -118,7 +140,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     def step(state, number, train):
         params, optimiser_state, average = state
         row_key, loss_key = jax.random.split(jax.random.fold_in(step_key, number))
-        rows = jax.random.randint(row_key, (options.batch,), 0, len(train[0]))
+        rows = sample_rows(row_key, options.batch)
         grads = jax.grad(lambda p: loss(functools.partial(network.apply, {'params': p}), loss_key, train[0][rows], train[1][rows]))(params)
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, updates)
@@ -131,7 +153,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
         state = jax.lax.fori_loop(first, jnp.minimum(first + CHECK_EVERY, options.steps), lambda i, s: step(s, i, train), state)
         apply = functools.partial(network.apply, {'params': state[2]})
         # The same rows and the same noise at every check.
-        rows = jax.random.randint(jax.random.key(1), (8 * options.batch,), 0, len(validate[0]))
+        rows = sample_checked(jax.random.key(1), 8 * options.batch)
         parts = jax.tree.map(lambda a: a[rows].reshape(8, options.batch, *a.shape[1:]), validate)
         return state, jax.lax.map(lambda a: loss(apply, *a), (jax.random.split(jax.random.key(0), 8), *parts)).mean()
 
@@ -151,8 +173,8 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
 
 
 def suits(shape: tuple[int, ...]) -> bool:
-    """Whether windows of this shape are time series long enough."""
-    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES
+    """Whether windows of this shape are time series long enough, and not so long, or of so many channels, that patches are large."""
+    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES and math.ceil(shape[0] / POSITIONS) * shape[1] <= LARGEST_PATCH
 
 
 def fitted(population: dict) -> bool:

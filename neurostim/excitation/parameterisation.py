@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
-from neurostim.excitation.population import cosine_basis, envelope_terms
+from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
 
 
@@ -178,27 +178,32 @@ def modulated(shape) -> Parameterisation:
     """Offset + exp(slow envelope) x carrier: turns exactly the knobs that make a breath deep, shallow or absent.
 
     The descriptor (offset, envelope, log-amplitudes) comes from the mixture of the windows' descriptors; phases are free, but for the
-    differences between channels that the population has.
+    differences between channels that the population has. Within a band amplitudes are those of noise, with the band's mean square.
     """
     time, channels = shape
     bins = (time // 2, channels)
-    terms = envelope_terms(time)
+    terms, width = envelope_terms(time), band_width(time)
 
     def start(population, key, target: Target):
         draw_key, phase_key, jitter_key = jax.random.split(key, 3)
         scores, placing = _draw_component(population, 'modulated', draw_key, target)
         variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
                      'jitter': jax.random.normal(jitter_key, bins)}
-        return variables, Context(variables, placing)
+        grain = jnp.sqrt(jax.random.exponential(jax.random.fold_in(key, 1), bins)) if width > 1 else ()  # Rayleigh, of mean square 1
+        return variables, Context(variables, (placing, grain))
 
     def decode(population, variables, context):
         low, high = population['modulated/range']
-        descriptor = jnp.clip(_place(population, 'modulated', variables['scores'], context.fixed), low, high)
+        placing, grain = context.fixed
+        descriptor = jnp.clip(_place(population, 'modulated', variables['scores'], placing), low, high)
         offset, coefficients, logs = jnp.split(descriptor, [channels, channels * (1 + terms)])
         basis = jnp.asarray(cosine_basis(time, terms), jnp.float32)
         envelope = jnp.exp(basis.T @ coefficients.reshape(terms, channels))
+        amplitude = jnp.exp(logs.reshape(-1, channels))
+        if width > 1:
+            amplitude = jnp.repeat(amplitude, width, 0)[: bins[0]] * grain
         phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        return clip(population, offset + envelope * _waves(jnp.exp(logs.reshape(bins)), phase, time))
+        return clip(population, offset + envelope * _waves(amplitude, phase, time))
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)

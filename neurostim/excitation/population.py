@@ -15,7 +15,9 @@ MIXTURE_RANK = (32, 96)  # fewest and most principal components in which compone
 SHIFTED_RANK = 64  # their number where shifted copies of each window make up for the many more numbers of a component
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
-SHIFTED_NUMBERS = 50_000_000  # most numbers in all shifted copies: long windows must not fill the memory
+NUMBERS = 50_000_000  # most numbers in what a statistic is taken from: long windows must not fill the memory
+LEAST_ROWS = 500  # windows of which statistics are taken, however long they are
+BANDS = 256  # most numbers of a spectrum in a descriptor
 REACH = 3.0
 COMPONENTS = 120  # most of the mixture, over all classes
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
@@ -41,25 +43,39 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
     population['bounds'] = np.array([low, high], np.float32)
     if series:
-        population.update(spectral(x))
-        population.update(modulated(x, classes, n_classes, seed))
+        most = NUMBERS // x[0].size
+        population.update(spectral(x[_some_rows(len(x), most, seed)]))
+        # As many of each class: a rare one must not be thinned out with the rest.
+        some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
+                               for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
+        population.update(modulated(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
 def principal_components(flat: np.ndarray, rank: int, seed: int):
     """Mean [d], basis [d, r], standard deviations [r] along it, and the standard deviation that is left over [d].
 
-    At most 8192 windows are used, drawn at random: enough for the directions that matter.
+    At most 8192 windows are used, drawn at random: enough for the directions that matter. Of thousands of directions only the leading
+    ones are computed (Halko et al. 2011, arXiv 0909.4061).
     """
-    rng = np.random.default_rng(seed)
-    rows = bounded(flat if len(flat) <= 8192 else flat[np.sort(rng.permutation(len(flat))[:8192])])
+    rows = bounded(flat[_some_rows(len(flat), min(8192, NUMBERS // flat.shape[1]), seed)])
     mean = rows.mean(0)
-    _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    if min(rows.shape) > 4 * rank:
+        from sklearn.utils.extmath import randomized_svd
+        _, singular, directions = randomized_svd(rows - mean, rank, random_state=seed)
+    else:
+        _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
     rank = int(min(rank, (singular > 1e-5 * singular[0]).sum()))
     scale = singular[:rank] / math.sqrt(max(len(rows) - 1, 1))
     basis = directions[:rank].T
     rest = np.sqrt(np.maximum(rows.var(0) - (basis**2) @ scale**2, 0))
     return mean, basis, scale, rest
+
+
+def _some_rows(n: int, most: int, seed: int):
+    """All of n rows, or indices of at most `most` (and no fewer than `LEAST_ROWS`) drawn at random, in order."""
+    most = max(most, LEAST_ROWS)
+    return slice(None) if n <= most else np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
 def bounded(rows: np.ndarray) -> np.ndarray:
@@ -91,7 +107,7 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
     """
     rarest = max(FEWEST, np.bincount(classes, minlength=n_classes).min())
     useful = 4 * n_classes * SHIFTED_ROWS // len(x)  # of more, the fit would look at none
-    copies = int(np.clip(min(SHIFTED_ROWS // rarest, useful, SHIFTED_NUMBERS // x.size), 1, 16))
+    copies = int(np.clip(min(SHIFTED_ROWS // rarest, useful, NUMBERS // x.size), 1, 16))
     if copies == 1:
         return mixture(x.reshape(len(x), -1), classes, n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS)
     rng = np.random.default_rng(seed)
@@ -130,7 +146,8 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     from sklearn.mixture import GaussianMixture
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(rank or affordable_rank(classes, n_classes), len(scale))
-    scores = (flat - mean) @ basis[:, :rank] / scale[:rank]
+    directions = basis[:, :rank] / scale[:rank]
+    scores = flat @ directions - mean @ directions
     weights, centres, factors, owners = [], [], [], []
     fewest = FEWEST * copies  # rows, were all of a window's copies in one component
     rng = np.random.default_rng(seed)
@@ -183,6 +200,12 @@ def envelope_terms(time: int) -> int:
     return max(3, round(5 * (time / 60) ** 0.3))
 
 
+def band_width(time: int) -> int:
+    """Neighbouring frequencies of a window of `time` samples that share one number of its descriptor. Of a long window's spectrum each
+    single amplitude is nearly all chance, and there are thousands; their mean squares over bands say what the window is like."""
+    return math.ceil((time // 2) / BANDS)
+
+
 def cosine_basis(time: int, terms: int) -> np.ndarray:
     """[terms, time] slow cosines: the first rows of the discrete cosine transform, each with mean square 1."""
     basis = np.cos(np.pi * (np.arange(time) + 0.5)[None] * np.arange(terms)[:, None] / time)
@@ -198,8 +221,8 @@ def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
       (descriptors [n, d], carriers [n, time, channels]). A descriptor holds, in this order and with channels innermost: the offset, the
-      cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum. No phase is in it, so that it does
-      not change when a rhythm begins a little later.
+      cosine coefficients of the log-envelope, and the log-amplitudes of the carrier's spectrum, those of long windows by bands
+      (:func:`band_width`). No phase is in it, so that it does not change when a rhythm begins a little later.
     """
     from scipy import signal  # here: who excites fits nothing, and need not wait for it
     n, time, channels = x.shape
@@ -209,7 +232,7 @@ def describe(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     basis = cosine_basis(time, envelope_terms(time))
     coefficients = np.einsum('ntc,et->nec', np.log(envelope + floor), basis) / time
     carriers = (x - offsets) / np.exp(np.einsum('nec,et->ntc', coefficients, basis))
-    logs = _log_amplitudes(carriers)
+    logs = _log_amplitudes(carriers, band_width(time))
     return np.concatenate([part.reshape(n, -1) for part in (offsets, coefficients, logs)], 1), carriers
 
 
@@ -228,8 +251,12 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
     }
 
 
-def _log_amplitudes(x):
+def _log_amplitudes(x, width=1):
     amplitude = np.abs(np.fft.rfft(x, axis=1))[:, 1:]
+    if width > 1:
+        first = np.arange(0, amplitude.shape[1], width)
+        sizes = np.diff(first, append=amplitude.shape[1])
+        amplitude = np.sqrt(np.add.reduceat(amplitude**2, first, axis=1) / sizes[:, None])
     return np.log(amplitude + 1e-3 * amplitude.mean((0, 1)) + 1e-6)
 
 

@@ -53,8 +53,8 @@ class Settings:
     """How stimuli are made.
 
     Attributes:
-      method: a parameterisation, or 'auto': what suits the kind of study.
-      count: stimuli in all.
+      method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
+      count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
       steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
@@ -79,6 +79,7 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
+COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 DTYPES = ('float32', 'bfloat16')
 LANES = {'amortised': 4096, 'generator': 4}  # a generator for many stimuli, or one for each
@@ -94,7 +95,7 @@ def check(settings: Settings) -> None:
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
     for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
                         ('learning_rate', 0)):
-        if not least <= getattr(settings, name) < math.inf:
+        if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
         if not isinstance(value, str) and not math.isfinite(value):
@@ -116,6 +117,12 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
       UserError: as :func:`check`; also a method that does not suit the teacher's windows.
     """
     check(settings)
+    if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
+        given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
+        settings = dataclasses.replace(settings, **{**teacher.rehearsed, **given})
+    if settings.count < 0:
+        least, most, numbers = COUNT
+        settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, most)))
     method = settings.method
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
