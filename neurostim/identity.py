@@ -28,8 +28,9 @@ class IdentityOptions:
       models: zoo names; a name may come more than once. Where there are none, nobody can be inhibited.
       steps: most optimiser steps of each.
       copies: of every window that a network learns from; all but the first are changed as `augment` says.
-      refreshes: how often fresh networks take the place of those before, which learn from one more copy of every window each time: one
-        that was disguised from those before (:func:`make_disguise`).
+      refreshes: how often fresh networks take the place of those before. They learn from one more copy of every window each time, one
+        that was disguised from those before (:func:`make_disguise`). Measure whether it serves: on simulated people inhibition then
+        transfers far better to other attackers, on Apnea-ECG it does not (BUILD_NOTES).
     """
 
     models: tuple[str, ...] = ()
