@@ -208,7 +208,8 @@ def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> 
     moved = step_bytes(teacher, settings, timed) if settings.steps and settings.method != 'generator' else math.nan
     return {
         'model': name, 'members': list(teacher.names), 'shape': list(teacher.shape), 'method': settings.method, 'batch': settings.batch,
-        'lanes': settings.lanes, 'steps': settings.steps, 'dtype': settings.dtype, 'devices': jax.local_device_count(), 'stimuli_per_second': median,
+        'lanes': settings.lanes, 'steps': settings.steps, 'dtype': settings.dtype, 'devices': jax.local_device_count(),
+        'stimuli_per_second': median,
         'stimuli_per_second_range': [min(rates), max(rates)], 'sample_steps_per_second': median * settings.steps,
         'flops_per_sample_step': flops, 'flops_per_second': flops * median * settings.steps, 'compile_seconds': compile_seconds,
         'textbook_flops_per_sample_step': textbook, 'bytes_per_sample_step': moved if moved > 0 else None,

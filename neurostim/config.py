@@ -70,6 +70,8 @@ def check(config: ml_collections.ConfigDict) -> None:
                         ('evaluate.interval_draws', config.evaluate.interval_draws)):
         if value < 1:
             raise UserError(f'{name} is {value}: give at least 1')
+    if config.teacher.identity.refreshes < 0:
+        raise UserError(f'teacher.identity.refreshes is {config.teacher.identity.refreshes}: give 0 (trained once) or more')
     if config.evaluate.shadows < 0 or 0 < config.evaluate.shadows < shadows.FEWEST:
         raise UserError(f'evaluate.shadows is {config.evaluate.shadows}: give 0 (no attack on membership) or at least '
                         f'{shadows.FEWEST}')

@@ -11,7 +11,7 @@ from neurostim import identity, students, training
 from neurostim import teacher as teachers
 from neurostim.errors import UserError
 from neurostim.evaluation import association
-from neurostim.excitation import engine, objective, produce, targets
+from neurostim.excitation import engine, objective, population, produce, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights
 from neurostim.identity import IdentityOptions
@@ -38,6 +38,22 @@ def beliefs(networks, shape, x):
 def known():
     x, person, y = own_waves()
     return identity.train_identity(x, person, tuple('abcd'), y, 2, OPTIONS)
+
+
+@pytest.fixture(scope='module')
+def refreshed():
+    x, person, y = own_waves()
+    return identity.train_identity(x, person, tuple('abcd'), y, 2, dataclasses.replace(OPTIONS, refreshes=1))
+
+
+@pytest.fixture(scope='module')
+def disguises(known, refreshed):
+    """New windows of the same people, disguised from networks that were trained once and from refreshed ones; who it is."""
+    x, person, _ = own_waves(windows=90)
+    learnt, new = own_waves()[0], x[np.arange(len(x)) % 90 >= 60]
+    basis = population.gaussian(learnt.reshape(len(learnt), -1), 0)['gaussian/basis']
+    disguise = identity.make_disguise(known.networks((16, 1)), basis)
+    return disguise(known.params, new), disguise(refreshed.params, new), np.repeat(np.arange(4), 30), disguise
 
 
 @pytest.fixture(scope='module')
@@ -87,6 +103,37 @@ def test_augmented_windows_are_shifted_ones():
     phases = np.angle(np.fft.rfft(changed[..., 0])[:, 2])
     assert np.abs(np.exp(1j * phases).mean()) < 0.5  # that begins anywhere
     assert identity.augment(np.zeros((3, 5), np.float32), rng).shape == (3, 5)
+
+
+def test_a_disguise_hides_who_it_is(known, disguises):
+    plain, _, person, disguise = disguises
+    x = own_waves(windows=90)[0]
+    new = x[np.arange(len(x)) % 90 >= 60]
+    at = np.arange(len(new)), person
+    for before, after in zip(beliefs(known, (16, 1), new), beliefs(known, (16, 1), plain), strict=True):
+        assert after[at].mean() < 0.7 * before[at].mean()
+    np.testing.assert_allclose(disguise(known.params, new[:5]), plain[:5], atol=1e-4)  # each window by itself
+    # Networks that know nobody have nothing to hide from.
+    np.testing.assert_array_equal(disguise(jax.tree.map(np.zeros_like, known.params), new[:5]), new[:5])
+
+
+def test_refreshed_networks_name_whom_those_before_could_not(known, refreshed, disguises):
+    plain, _, person, _ = disguises
+    right = [(beliefs(networks, (16, 1), plain).argmax(-1) == person).mean() for networks in (known, refreshed)]
+    assert right[1] > right[0] + 0.05
+    assert refreshed.people == known.people and len(refreshed.params) == len(OPTIONS.models)
+    np.testing.assert_array_equal(refreshed.share, known.share)
+
+
+@pytest.mark.parametrize('name', ['cnn', 'random_forest'])
+def test_what_refreshed_networks_do_not_recognise_others_recognise_less(disguises, name):
+    """Attackers of other architectures, who took no part, are less sure of anybody."""
+    x, person, _ = own_waves()
+    held = identity.held_back(person)
+    attacker = association.train_attacker(name, x[~held], person[~held], x[held], person[held], 4, 7, steps=200)
+    plain, refreshed = (attacker.beliefs(windows).max(1).mean() for windows in disguises[:2])
+    assert refreshed < plain - 0.05
+    assert attacker.confident(disguises[1]).mean() < 0.7 * attacker.confident(disguises[0]).mean()
 
 
 LOGITS, EXPECTED = np.array([2.0, 0.5, -1.0, 0.0]), np.array([0.1, 0.2, 0.3, 0.4])

@@ -288,7 +288,8 @@ def test_every_core_is_a_device_unless_told_otherwise(told):
 
 def test_resolve_fills_in_what_was_left_open(teacher):
     found = produce.resolve(Settings(), teacher)
-    assert found.method == 'modulated' and found.steps > 0 and found.learning_rate > 0 and found.batch % found.lanes == 0 and found.lanes >= 16
+    assert found.method == 'modulated'
+    assert found.steps > 0 and found.learning_rate > 0 and found.batch % found.lanes == 0 and found.lanes >= 16
     assert produce.resolve(found, teacher) == found
     assert produce.from_manifest({'excite': json.loads(json.dumps(dataclasses.asdict(found)))}) == found
     no_rhythm = dataclasses.replace(teacher, population={k: v for k, v in teacher.population.items() if not k.startswith('modulated')})
