@@ -2,8 +2,8 @@ r"""Apnea-ECG heart rate: five minutes at 1 Hz around each labelled minute of al
 
     python -m experiments.run --config=experiments/configs/apnea_heart_rate.py --config.study.path=FOLDER --workdir=runs/apnea_heart_rate
 
-About 1230 s on two shared cores with five seeds. Teacher kappa 0.735 on the x records; of seven students on stimuli (three seeds) the worst,
-the forest, is 0.029 behind, the mlp 0.013.
+About 1230 s on two shared cores with five seeds. Teacher kappa 0.735 on the x records; of seven students on stimuli (three seeds) the
+worst, the forest, is 0.029 behind, the mlp 0.013.
 """
 
 from neurostim.config import default_config
