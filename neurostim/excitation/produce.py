@@ -36,7 +36,7 @@ class TargetSettings:
     Attributes:
       name: the sampler.
       classes: 'uniform' draws all classes alike, 'natural' as often as they are in the training windows.
-      concentration: most targets are sure of one class, as teachers are of most real windows; with 2 and ten classes, hardly any would be.
+      concentration: of a Dirichlet over all classes; so small that most targets are sure of one, as teachers are of most real windows.
     """
 
     name: str = 'dirichlet'
