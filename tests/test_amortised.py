@@ -16,7 +16,7 @@ SETTINGS = produce.Settings('amortised', count=512, batch=256, steps=150, learni
 
 
 def beliefs_asked_for(settings, count, seed=0):
-    sample = targets.make_sampler('dirichlet', np.full(2, 0.5))
+    sample = targets.make_sampler('dirichlet', np.full(2, 0.5), concentration=settings.target.concentration)
     key = jax.random.fold_in(jax.random.key(seed), produce.EXCITED)
 
     def one(i):

@@ -255,7 +255,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
       what :meth:`Store.finish` returns; totals hold accepted, attempts, steps and seconds (compilation apart).
     """
     call = make_call(teacher, settings)
-    shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.batch) / settings.batch) * settings.batch  # whatever the number of devices
+    shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.lanes) / settings.batch) * settings.batch  # whatever the number of devices
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
     manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
                 'versions': {'jax': jax.__version__}, 'platform': jax.default_backend()}
