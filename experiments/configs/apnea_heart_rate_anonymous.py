@@ -12,10 +12,7 @@ from experiments.configs import apnea_heart_rate
 def get_config():
     """`apnea_heart_rate` with inhibition; of its students all but the slowest."""
     config = apnea_heart_rate.get_config()
-    config.teacher.flow.steps = 0
     config.teacher.identity.models = ('mlp', 'gru', 'transformer')
-    config.excite.method = 'modulated'
-    config.excite.steps = 5
     config.excite.candidates = 4
     config.excite.target.concentration = 2.0  # every belief as often as any other; surer targets were not tried here
     config.excite.weights.inhibit = 1.0
