@@ -82,7 +82,8 @@ class Settings:
 COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 DTYPES = ('float32', 'bfloat16')
-LANES = {'amortised': 4096, 'generator': 4}  # a generator for many stimuli, or one for each
+AMORTISED_LANES = 4096  # stimuli that one generator is trained for
+GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
 DEFAULT_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
 
 
@@ -146,7 +147,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
 def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """(lanes, batch), a whole number of rounds of the lanes. Neither depends on the devices: a stimulus's last digits depend on both."""
     numbers, most = CPU_LANES if on_cpu() else ACCELERATOR_LANES
-    fits = LANES.get(method) or int(np.clip(2 ** round(math.log2(numbers / math.prod(shape))), 16, most))
+    own = {engine.AMORTISED: AMORTISED_LANES, 'generator': GENERATOR_LANES[not on_cpu()]}
+    fits = own.get(method) or int(np.clip(2 ** round(math.log2(numbers / math.prod(shape))), 16, most))
     lanes, batch = settings.lanes or fits, max(settings.batch, 0)
     if settings.accept:
         batch = batch or max(4 * lanes, settings.chain * lanes)
