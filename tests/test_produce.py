@@ -318,7 +318,7 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'target': TargetSettings(name='hope')}, "unknown excite.target.name 'hope'"),
     ({'target': TargetSettings(classes='all')}, "unknown excite.target.classes 'all'"),
     ({'target': TargetSettings(low=0.9, high=0.8)}, 'excite.target.low and .high'),
-    ({'target': TargetSettings(concentration=0.0)}, 'excite.target.concentration is 0.0'),
+    ({'target': TargetSettings(concentration=-1.0)}, 'excite.target.concentration is -1.0'),
     ({'weights': produce.Weights(prior=float('nan'))}, 'excite.weights.prior is nan'),
 ])
 def test_bad_settings_are_refused(teacher, settings, message):

@@ -32,7 +32,33 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', 200)
     found = rehearsal.rehearse(teacher, train.x, train.y, 0, lines.append)
-    assert found['method'] == best and len(lines) == 4 and all('kappa' in line for line in lines)
+    assert found['method'] == best and len(lines) == 5 and all('kappa' in line for line in lines)
+
+
+@pytest.mark.parametrize('share, tried', [
+    ((0.5, 0.5), [{'concentration': 2.0}]),
+    ((0.8, 0.2), [{'classes': 'natural'}, {'concentration': 2.0}])])
+def test_natural_shares_are_tried_where_classes_are_uneven(share, tried):
+    assert rehearsal.other_targets({'class_share': np.array(share)}) == tried
+
+
+@pytest.mark.parametrize('good', [{'classes': 'natural'}, {'concentration': 2.0}, {'classes': 'natural', 'concentration': 2.0}, {}])
+def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
+    """Each target setting that differs from the good one turns a share of the labels around."""
+    usual = {'classes': 'uniform', 'concentration': 0.2}
+
+    def generate(teacher, settings, seed):
+        rows = np.arange(settings.count) % len(train.x)
+        wrong = sum(getattr(settings.target, name) != {**usual, **good}[name] for name in usual)
+        label = np.where(np.random.default_rng(seed).random(len(rows)) < 0.2 * wrong, 1 - train.y[rows], train.y[rows])
+        return Stimuli(train.x[rows], np.eye(2, dtype=np.float32)[label], label)
+
+    train = study.part(test=False)
+    monkeypatch.setattr(produce, 'generate', generate)
+    monkeypatch.setattr(rehearsal, 'STIMULI', 400)
+    monkeypatch.setattr(rehearsal, 'UNEVEN', 0.5)
+    found = rehearsal.rehearse(teacher, train.x, train.y, 0)
+    assert {name: found[name] for name in usual if name in found} == good
 
 
 def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
@@ -46,3 +72,18 @@ def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
     asked = produce.resolve(produce.Settings(method='gaussian'), kept)
     assert (asked.method, asked.steps) == ('gaussian', 5)  # who asks for a method gets it, with its own steps
     assert produce.resolve(produce.Settings(), teacher).method == 'modulated'
+
+
+def test_rehearsed_targets_are_followed_where_none_are_asked_for(teacher):
+    rehearsed = dataclasses.replace(teacher, rehearsed={'method': 'mixture', 'classes': 'natural', 'concentration': 2.0})
+
+    def found(whose, **target):
+        resolved = produce.resolve(produce.Settings(target=produce.TargetSettings(**target)), whose)
+        assert produce.resolve(resolved, whose) == resolved
+        return resolved.target.classes, resolved.target.concentration
+
+    left = {'classes': 'auto', 'concentration': 0.0}
+    assert found(rehearsed, **left) == ('natural', 2.0)
+    assert found(teacher, **left) == ('uniform', 0.2)
+    assert found(rehearsed, classes='uniform', concentration=0.5) == ('uniform', 0.5)
+    assert found(rehearsed) == ('uniform', 0.2)

@@ -14,7 +14,6 @@ def get_config():
     config = apnea_heart_rate.get_config()
     config.teacher.identity.models = ('mlp', 'gru', 'transformer')
     config.excite.candidates = 4
-    config.excite.target.concentration = 2.0  # every belief as often as any other; surer targets were not tried here
     config.excite.weights.inhibit = 1.0
     config.excite.weights.inhibit_form = 'entropy'
     config.students = tuple(name for name in config.students if name != 'transformer')

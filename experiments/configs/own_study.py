@@ -3,7 +3,8 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
     python -m experiments.run --config=experiments/configs/own_study.py --config.study.path=study.npz --workdir=runs/own
 
 Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how many
-stimuli there are, and, in a rehearsal, by which method and in which steps they are made. What the command line names is not chosen.
+stimuli there are, and, in a rehearsal, by which method, in which steps and towards which targets they are made. What the command line names
+is not chosen.
 """
 
 from neurostim.config import default_config
@@ -17,4 +18,6 @@ def get_config():
     config.teacher.least_skill = 0.35
     config.teacher.rehearse = True
     config.excite.count = -1
+    config.excite.target.classes = 'auto'
+    config.excite.target.concentration = 0.0
     return config

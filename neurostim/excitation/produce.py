@@ -35,8 +35,10 @@ class TargetSettings:
 
     Attributes:
       name: the sampler.
-      classes: 'uniform' draws all classes alike, 'natural' as often as they are in the training windows.
-      concentration: of a Dirichlet over all classes; so small that most targets are sure of one, as teachers are of most real windows.
+      classes: 'uniform' draws all classes alike, 'natural' as often as they are in the training windows; 'auto': what served students best
+        in the teacher's rehearsal, else 'uniform'.
+      concentration: of a Dirichlet over all classes; small where most targets should be sure of one, as teachers are of most real
+        windows. 0: what served students best in the rehearsal, else 0.2.
     """
 
     name: str = 'dirichlet'
@@ -81,6 +83,7 @@ class Settings:
 
 COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
+TARGET_DEFAULTS = {'classes': 'uniform', 'concentration': 0.2}
 DTYPES = ('float32', 'bfloat16')
 AMORTISED_LANES = 4096  # stimuli that one generator is trained for
 GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
@@ -107,8 +110,8 @@ def check(settings: Settings) -> None:
         raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
     if settings.batch < 0 and settings.accept:
         raise UserError('excite.batch -1 measures batches of fixed steps, and excite.accept ends them early: give a number, or 0')
-    choose(settings.target.classes, ('uniform', 'natural'), 'excite.target.classes')
-    _sampler(settings.target, np.full(2, 0.5), np.eye(2))
+    choose(settings.target.classes, ('auto', 'uniform', 'natural'), 'excite.target.classes')
+    _sampler(_resolve_target(settings.target, {}), np.full(2, 0.5), np.eye(2))
 
 
 def resolve(settings: Settings, teacher: Teacher) -> Settings:
@@ -118,9 +121,11 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
       UserError: as :func:`check`; also a method that does not suit the teacher's windows.
     """
     check(settings)
+    settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
     if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
         given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
-        settings = dataclasses.replace(settings, **{**teacher.rehearsed, **given})
+        way = {name: value for name, value in teacher.rehearsed.items() if name not in TARGET_DEFAULTS}
+        settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
         least, most, numbers = COUNT
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, most)))
@@ -142,6 +147,12 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         lanes = batches.fastest(teacher, resolved, make_call, lanes)
         resolved = dataclasses.replace(resolved, batch=lanes, lanes=lanes)
     return resolved
+
+
+def _resolve_target(target: TargetSettings, rehearsed: dict) -> TargetSettings:
+    """`target` with what was left to choose as it was rehearsed, or else the usual."""
+    chosen = {**TARGET_DEFAULTS, **{name: value for name, value in rehearsed.items() if name in TARGET_DEFAULTS}}
+    return dataclasses.replace(target, **{name: value for name, value in chosen.items() if getattr(target, name) in ('auto', 0)})
 
 
 def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> tuple[int, int]:
