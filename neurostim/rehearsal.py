@@ -1,8 +1,9 @@
 """A rehearsal: which way of making stimuli serves students best, found out on the training windows before any stimulus is made in earnest.
 
 No prior suits every study: a flow serves trees on breathing and fails kernel machines on heart rate, many steps sharpen networks and blunt
-classical algorithms; where one class is rare, or classes shade into one another, other targets are better than the usual ones. So each way
-makes a few stimuli, quick students learn from them, and their kappa on the teacher's own training windows decides. Test windows take no part.
+classical algorithms; where one class is rare, or classes shade into one another, other targets are better than the usual ones. So each
+way makes a few stimuli, quick students learn from them, and their kappa on the teacher's own training windows decides. Test windows
+take no part.
 """
 
 from __future__ import annotations
