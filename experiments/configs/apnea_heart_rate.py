@@ -19,5 +19,6 @@ def get_config():
     config.teacher.training.steps = 2500
     config.teacher.flow.steps = 0
     config.excite.method = 'modulated'  # the flow's draws lie nearer to training windows than new windows do: BUILD_NOTES
+    config.excite.count = 40_000
     config.excite.target.concentration = 2.0  # surer targets cost all students but the forest: BUILD_NOTES
     return config
