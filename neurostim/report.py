@@ -22,7 +22,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from neurostim.evaluation.membership import NEGATIVE_CONTROL
+from neurostim.evaluation.membership import NEGATIVE_CONTROL, NEGATIVE_CONTROL_PEOPLE
 
 ABSENT = '–'
 SOURCES = ('real', 'stimuli', 'control')
@@ -294,9 +294,9 @@ def association_verdict(attacker) -> str:
 
 
 def strongest(attack) -> dict | None:
-    """Of all attacks through stimuli the one with the highest AUC; the negative control is none."""
+    """Of all attacks through stimuli the one with the highest AUC; negative controls are none."""
     through = [a for a in at(attack, 'attacks') or () if at(a, 'against') == 'stimuli' and at(a, 'auc') is not None
-               and at(a, 'attack') != NEGATIVE_CONTROL]
+               and at(a, 'attack') not in (NEGATIVE_CONTROL, NEGATIVE_CONTROL_PEOPLE)]
     return max(through, key=lambda a: a['auc'], default=None)
 
 

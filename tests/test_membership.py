@@ -216,6 +216,23 @@ def test_the_membership_entry():
     assert membership.attack(study, study.x, 0)['note']
 
 
+def test_people_are_told_from_others_by_who_took_part_and_not_by_chance(monkeypatch):
+    """Scores say who took part, window by window: the attack finds people, and told of people at random it finds nobody."""
+    def run(pipeline, key, member, x, y, progress):
+        told = 2.0 * member + np.random.default_rng(1).normal(size=member.shape)
+        return shadows.Scores(told, 0.0 * told, told, told, told)
+
+    n, people = 400, 20
+    study = make_study('people', RNG.normal(size=(n, 4)), RNG.integers(0, 2, n), np.arange(n) * people // n, test=np.arange(n) < 20)
+    monkeypatch.setattr(shadows, 'run', run)
+    entry = membership._attack_subjects(study, study.x, np.flatnonzero(~study.test), 16, None, None, 0, None)
+    found = {(a['attack'], a['against']): a for a in entry['attacks']}
+    by_chance = found[membership.NEGATIVE_CONTROL_PEOPLE, 'real']
+    assert entry['real']['auc'] > 0.99 and entry['stimuli']['auc'] == 0.5
+    assert by_chance['auc_ci95'][0] < 0.5 < by_chance['auc_ci95'][1] and abs(by_chance['auc'] - 0.5) < 0.1
+    assert report.strongest({'attacks': [{**by_chance, 'against': 'stimuli'}]}) is None
+
+
 @pytest.mark.slow
 def test_the_attack_works_on_a_student_that_memorises():
     """The positive control, by the whole path: few windows, labels that are noise, long training."""

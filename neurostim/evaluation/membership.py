@@ -24,6 +24,8 @@ CONFIDENCE = 0.95
 CANARIES = 40  # windows with a wrong label
 COPIES = (1, 8)  # of every other canary each
 NEGATIVE_CONTROL = 'LiRA, online, on windows nobody learnt from'
+NEGATIVE_CONTROL_PEOPLE = 'LiRA, online, told of people at random'
+BY_PERSON = 'mean over a person’s windows'
 
 
 def lira(scores: np.ndarray, member: np.ndarray, online: bool = True) -> np.ndarray:
@@ -230,13 +232,12 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed,
     for name in ('distance', 'density'):
         attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
                         **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})
-    first = {a['against']: a for a in attacks if a['attack'] == 'LiRA, online'}
-    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks,
-            **{source: {k: v for k, v in first[source].items() if k not in ('attack', 'against')} for source in ('real', 'stimuli')}}
+    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks, **_plain_figures(attacks)}
 
 
 def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress):
-    """A person's score is the mean over their windows."""
+    """A person's score is the mean over their windows. The negative control is told of halves that have nothing to do with who took part:
+    whatever it finds is the attack's own making."""
     people = study.subject[train]
     names = np.unique(people)
     if len(names) < FEWEST_SUBJECTS or models < shadows.FEWEST:
@@ -245,9 +246,17 @@ def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress
                         f'{shadows.FEWEST}'}
     member = halves(people, models, seed)
     scores = shadows.run(pipeline, key, member, scaled[train], study.y[train], progress)
-    who = np.stack([member[:, people == name][:, 0] for name in names], 1)
-    entry = {'attack': 'LiRA, online, mean over a person’s windows', 'shadow_models': models}
-    for source in ('real', 'stimuli'):
-        result = lira(getattr(scores, source), member)
-        entry[source] = figures(np.stack([result[:, people == name].mean(1) for name in names], 1), who, np.arange(len(names)), seed)
-    return entry
+    attacks = []
+    for attack_name, told in ((f'LiRA, online, {BY_PERSON}', member), (NEGATIVE_CONTROL_PEOPLE, halves(people, models, seed + 1))):
+        who = np.stack([told[:, people == name][:, 0] for name in names], 1)
+        for source in ('real', 'stimuli'):
+            result = lira(getattr(scores, source), told)
+            by_person = np.stack([result[:, people == name].mean(1) for name in names], 1)
+            attacks.append({'attack': attack_name, 'against': source, **figures(by_person, who, np.arange(len(names)), seed)})
+    return {'attack': f'LiRA, online, {BY_PERSON}', 'shadow_models': models, 'attacks': attacks, **_plain_figures(attacks)}
+
+
+def _plain_figures(attacks: list[dict]) -> dict:
+    """{source: figures} of the first attack on each."""
+    first = {entry['against']: entry for entry in reversed(attacks)}
+    return {source: {k: v for k, v in first[source].items() if k not in ('attack', 'against')} for source in ('real', 'stimuli')}
