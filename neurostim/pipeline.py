@@ -99,7 +99,8 @@ def train(config, workdir: pathlib.Path, say) -> None:
             config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
         if config.teacher.rehearse:  # not where privacy is promised: it would look at the windows a second time
             from neurostim import rehearsal
-            best = rehearsal.rehearse(teacher, study.part(test=False), config.seed, lambda line: say(f'train: {line}'))
+            learnt = study.part(test=False)
+            best = rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, lambda line: say(f'train: {line}'))
             teacher = dataclasses.replace(teacher, rehearsed=best)
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))

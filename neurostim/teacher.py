@@ -105,11 +105,6 @@ def validation_split(study: Study, seed: int) -> np.ndarray:
     return hold_out_groups(group, study.y, len(study.classes), VALIDATION_SHARE, seed)
 
 
-def flow_held_out(study: Study, seed: int) -> np.ndarray:
-    """bool [n]: which training windows the flow of a teacher with this seed is not trained on."""
-    return validation_split(study, seed * 1000)
-
-
 def committee_parts(study: Study, committee: str, members: int, seed: int) -> np.ndarray:
     """int [n]: which member of a committee learns from each training window; all -1 where every member learns from all.
 
@@ -214,7 +209,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         model = model_options(names, study.shape, n_classes)
     population = fit_population(train.x, study.kind, train.y, n_classes, seed)
     if flow and flow.steps and flows.suits(study.shape):
-        held = flow_held_out(train, seed)
+        held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
