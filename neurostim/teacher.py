@@ -42,8 +42,8 @@ class Teacher:
       curves: {member: training and validation curves as lists}.
       identity: networks that name people, to be inhibited; None where there are none.
       shift: of its training (:class:`neurostim.training.TrainingOptions`).
-      rehearsed: fields of :class:`neurostim.excitation.produce.Settings` that served students best (:mod:`neurostim.rehearsal`); empty
-        where that was not tried.
+      rehearsed: fields of :class:`neurostim.excitation.produce.Settings` and of its target that served students best
+        (:mod:`neurostim.rehearsal`); empty where that was not tried.
     """
 
     names: tuple[str, ...]

@@ -232,7 +232,7 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed,
     for name in ('distance', 'density'):
         attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
                         **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})
-    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks, **_plain_figures(attacks)}
+    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
 
 
 def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress):
@@ -253,10 +253,10 @@ def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress
             result = lira(getattr(scores, source), told)
             by_person = np.stack([result[:, people == name].mean(1) for name in names], 1)
             attacks.append({'attack': attack_name, 'against': source, **figures(by_person, who, np.arange(len(names)), seed)})
-    return {'attack': f'LiRA, online, {BY_PERSON}', 'shadow_models': models, 'attacks': attacks, **_plain_figures(attacks)}
+    return {'attack': f'LiRA, online, {BY_PERSON}', 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
 
 
-def _plain_figures(attacks: list[dict]) -> dict:
+def _main_figures(attacks: list[dict]) -> dict:
     """{source: figures} of the first attack on each."""
     first = {entry['against']: entry for entry in reversed(attacks)}
     return {source: {k: v for k, v in first[source].items() if k not in ('attack', 'against')} for source in ('real', 'stimuli')}

@@ -83,7 +83,7 @@ class Settings:
 
 COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
-TARGET_DEFAULTS = {'classes': 'uniform', 'concentration': 0.2}
+REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
 DTYPES = ('float32', 'bfloat16')
 AMORTISED_LANES = 4096  # stimuli that one generator is trained for
 GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
@@ -124,7 +124,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
     if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
         given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
-        way = {name: value for name, value in teacher.rehearsed.items() if name not in TARGET_DEFAULTS}
+        way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
         least, most, numbers = COUNT
@@ -151,8 +151,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
 
 def _resolve_target(target: TargetSettings, rehearsed: dict) -> TargetSettings:
     """`target` with what was left to choose as it was rehearsed, or else the usual."""
-    chosen = {**TARGET_DEFAULTS, **{name: value for name, value in rehearsed.items() if name in TARGET_DEFAULTS}}
-    return dataclasses.replace(target, **{name: value for name, value in chosen.items() if getattr(target, name) in ('auto', 0)})
+    left = [name for name in REHEARSED_TARGETS if getattr(target, name) in ('auto', 0)]
+    return dataclasses.replace(target, **{name: rehearsed.get(name, getattr(TargetSettings, name)) for name in left})
 
 
 def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> tuple[int, int]:
