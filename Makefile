@@ -20,7 +20,7 @@ lint: $(VENV)/.installed
 	@$(RUN) -m ruff check .
 
 bench: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check 'torch==2.13.0' threadpoolctl
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
 
 clean:

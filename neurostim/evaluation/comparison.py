@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from neurostim import models, students, training
 from neurostim.errors import UserError
@@ -188,7 +189,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # Students share the cores already: threads of each one's matrix products would only wait for each other.
+        with threadpool_limits(1, 'blas'), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             futures = {pool.submit(train, task): task for task in tasks}
             try:
                 for future in concurrent.futures.as_completed(futures):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
@@ -24,8 +25,12 @@ FEWEST = 10  # windows that a component of the mixture averages; a centre of one
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
 
+@threadpool_limits.wrap(limits=1, user_api='blas')
 def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Fits every statistic that suits the kind of study.
+
+    On one thread: where other work shares the cores, OpenBLAS's threads wait for each other, and its singular value decomposition was seen
+    not to converge.
 
     Args:
       x: float32 [n, *shape], scaled training windows.
@@ -58,18 +63,27 @@ def principal_components(flat: np.ndarray, rank: int, seed: int):
     At most 8192 windows are used, drawn at random: enough for the directions that matter. Of thousands of directions only the leading
     ones are computed (Halko et al. 2011, arXiv 0909.4061).
     """
-    rows = bounded(flat[_some_rows(len(flat), min(8192, NUMBERS // flat.shape[1]), seed)])
+    rows = bounded(flat[_some_rows(len(flat), min(8192, NUMBERS // flat.shape[1]), seed)]).astype(np.float64)
     mean = rows.mean(0)
     if min(rows.shape) > 4 * rank:
         from sklearn.utils.extmath import randomized_svd
         _, singular, directions = randomized_svd(rows - mean, rank, random_state=seed)
     else:
-        _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
+        singular, directions = _directions(rows - mean)
     rank = int(min(rank, (singular > 1e-5 * singular[0]).sum()))
     scale = singular[:rank] / math.sqrt(max(len(rows) - 1, 1))
     basis = directions[:rank].T
     rest = np.sqrt(np.maximum(rows.var(0) - (basis**2) @ scale**2, 0))
     return mean, basis, scale, rest
+
+
+def _directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values, largest first, and right singular vectors as rows, of a matrix [n, d]: by the eigenvectors of its smaller Gram matrix,
+    which is faster than a singular value decomposition, and as exact as is needed here."""
+    few = len(centred) < centred.shape[1]
+    values, vectors = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    singular, vectors = np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]
+    return singular, (centred.T @ vectors / np.maximum(singular, 1e-12)).T if few else vectors.T
 
 
 def _some_rows(n: int, most: int, seed: int):
