@@ -18,6 +18,7 @@ from neurostim import identity as identities
 from neurostim import models, training
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
+from neurostim.excitation import marginals
 from neurostim.excitation.population import fit_population
 from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups
@@ -208,6 +209,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
         model = model_options(names, study.shape, n_classes)
     population = fit_population(train.x, study.kind, train.y, n_classes, seed)
+    population.update(marginals.fit(population, study.shape, train.x, seed))
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))

@@ -38,6 +38,7 @@ class Options:
         chain starts fresh, so a chain depends on nothing before it.
       attempts: with acceptance, most draws for one stimulus; after the last, its best is kept and marked as not accepted.
       candidates: without acceptance, draws for one stimulus; the search starts from the one whose objective is least.
+      marginals: whether they are put right (:mod:`neurostim.excitation.marginals`).
       weights: of the objective's terms.
     """
 
@@ -47,6 +48,7 @@ class Options:
     chain: int = 1
     attempts: int = 20
     candidates: int = 1
+    marginals: bool = True
     weights: Weights = Weights()
 
 
@@ -315,6 +317,6 @@ def build(teacher, population: dict, method: str, target_sampler, options: Optio
         from neurostim.excitation import amortised  # which builds on this file
         excite = amortised.make_excite(teacher.shape, target_sampler, apply_teacher, options, count, inhibition)
     else:
-        parameterisation = parameterisations.make(method, teacher.shape, population)
+        parameterisation = parameterisations.make(method, teacher.shape, population, options.marginals)
         excite = make_excite(parameterisation, target_sampler, apply_teacher, options, count, lanes, inhibition)
     return excite if dtype == 'float32' else relabelled(excite, lambda networks, x: teacher.model.apply(networks[0], x))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
+from neurostim.excitation import marginals
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
 
@@ -47,10 +48,11 @@ class Parameterisation(NamedTuple):
     warm: bool = False
 
 
-def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisation:
-    """Builds the parameterisation `name` for stimuli of `shape`.
+def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = True) -> Parameterisation:
+    """Builds the parameterisation `name` for stimuli of `shape`, within the population's bounds.
 
     Args:
+      put_right: whether marginals are (:mod:`neurostim.excitation.marginals`), where the population says how.
       population: from :func:`neurostim.excitation.population.fit_population`; only names are read here.
 
     Raises:
@@ -66,7 +68,13 @@ def make(name: str, shape: tuple[int, ...], population: dict) -> Parameterisatio
                         'train so in another --workdir, or choose another method')
     if name == 'generator' and len(shape) != 3:
         raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
-    return NAMES[name](shape)
+    chosen, put_right = NAMES[name](shape), put_right and marginals.fitted(population, name)
+
+    def decode(population, variables, context):
+        x = chosen.decode(population, variables, context)
+        return clip(population, marginals.put_right(population, name, x) if put_right else x)
+
+    return chosen._replace(decode=decode)
 
 
 def clip(population, x):
@@ -89,7 +97,7 @@ def direct(shape) -> Parameterisation:
         x = jax.random.normal(key, shape)
         return x, Context(x)
 
-    return Parameterisation(start, lambda population, x, context: clip(population, x), _half_square)
+    return Parameterisation(start, lambda population, x, context: x, _half_square)
 
 
 def gaussian(shape) -> Parameterisation:
@@ -103,7 +111,7 @@ def gaussian(shape) -> Parameterisation:
 
     def decode(population, scores, context):
         flat = population['gaussian/mean'] + population['gaussian/basis'] @ scores + context.fixed
-        return clip(population, flat.reshape(shape))
+        return flat.reshape(shape)
 
     return Parameterisation(start, decode, _half_square)
 
@@ -134,7 +142,7 @@ def mixture(shape) -> Parameterisation:
         return scores, Context(scores, placing)
 
     def decode(population, scores, context):
-        return clip(population, _place(population, 'mixture', scores, context.fixed).reshape(shape))
+        return _place(population, 'mixture', scores, context.fixed).reshape(shape)
 
     return Parameterisation(start, decode, _half_square)
 
@@ -166,7 +174,7 @@ def spectral(shape) -> Parameterisation:
         del context
         amplitude = jnp.exp(population['spectral/log_mean'] + population['spectral/log_spread'] * variables['log'])
         offset = population['spectral/offset'] + population['spectral/offset_factor'] @ variables['offset']
-        return clip(population, offset + _waves(amplitude, variables['phase'], shape[0]))
+        return offset + _waves(amplitude, variables['phase'], shape[0])
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
@@ -203,7 +211,7 @@ def modulated(shape) -> Parameterisation:
         if width > 1:
             amplitude = jnp.repeat(amplitude, width, 0)[: bins[0]] * grain
         phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        return clip(population, offset + envelope * _waves(amplitude, phase, time))
+        return offset + envelope * _waves(amplitude, phase, time)
 
     def penalty(population, variables, context):
         return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
@@ -219,7 +227,7 @@ def flow(shape) -> Parameterisation:
         return scores, Context(scores, flows.draw(population, shape, key, target.label))
 
     def decode(population, scores, context):
-        return clip(population, context.fixed + (population['gaussian/basis'] @ scores).reshape(shape))
+        return context.fixed + (population['gaussian/basis'] @ scores).reshape(shape)
 
     return Parameterisation(start, decode, _half_square)
 

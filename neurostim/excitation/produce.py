@@ -57,7 +57,7 @@ class Settings:
     Attributes:
       method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
       count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
-      steps, learning_rate, accept, chain, attempts, candidates, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
+      steps, learning_rate, accept, chain, attempts, candidates, marginals, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
         learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
@@ -74,6 +74,7 @@ class Settings:
     chain: int = 1
     attempts: int = 20
     candidates: int = 1
+    marginals: bool = True
     batch: int = 0
     lanes: int = 0
     dtype: str = 'float32'
@@ -221,7 +222,7 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
     sampler = _sampler(settings.target, share, similarity)
     options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts,
-                             settings.candidates, settings.weights)
+                             settings.candidates, settings.marginals, settings.weights)
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype)
     return sharding.OverDevices(excite, settings.batch, devices)
 
