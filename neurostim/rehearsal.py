@@ -17,13 +17,13 @@ import numpy as np
 
 from neurostim import students
 from neurostim.evaluation import utility
-from neurostim.excitation import flow, produce
+from neurostim.excitation import flow, marginals, produce
 from neurostim.teacher import Teacher
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
 STIMULI = 3000  # of each way
 WINDOWS = 2000  # that students are asked about
-MARGIN = 0.01  # of kappa by which other targets must be better than the usual ones: less may be chance
+MARGIN = 0.01  # of kappa by which marginals as they come, or other targets, must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 UNEVEN = 1.5  # how many times as frequent as its even share a class must be for natural shares to be tried
 
@@ -43,7 +43,8 @@ def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
 
 
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
-    """The one of :func:`ways` whose students have the highest mean kappa, and then those of :func:`other_targets` that do still better.
+    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then those
+    of :func:`other_targets` that do still better.
 
     Args:
       x: float32 [n, *shape], training windows in the study's units.
@@ -62,12 +63,17 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
         shown, all_of_them = teacher.scaling.forward(made.x), np.zeros(len(made.x), bool)
         answers = (students.fit(name, shown, made.probabilities, seed, all_of_them).predict(asked) for name in STUDENTS)
         kappa = float(np.mean([utility.score(truth, answer)['kappa'] for answer in answers]))
-        told = ''.join(f', {name} {value}' for name, value in target.items())
+        told = ', marginals as they come' * (not settings.marginals)
+        told += ''.join(f', {name} {value}' for name, value in target.items())
         report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappa:.3f} of quick students')
         return kappa
 
     kappas = [(score(way, {}), way) for way in ways(teacher.population)]
     best, way = max(kappas, key=lambda scored: scored[0] + FLOW_MARGIN * (scored[1]['method'] == 'flow'))
+    if marginals.fitted(teacher.population, way['method']):
+        kappa = score({**way, 'marginals': False}, {})
+        if kappa > best + MARGIN:
+            best, way = kappa, {**way, 'marginals': False}
     target = {}
     for other in other_targets(teacher.population):
         kappa = score(way, {**target, **other})

@@ -32,7 +32,9 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', 200)
     found = rehearsal.rehearse(teacher, train.x, train.y, 0, lines.append)
-    assert found['method'] == best and len(lines) == 5 and all('kappa' in line for line in lines)
+    marginals_tried = [line for line in lines if 'marginals as they come' in line]
+    assert found['method'] == best and len(lines) == 6 and all('kappa' in line for line in lines)
+    assert len(marginals_tried) == 1 and 'marginals' not in found  # no better, so left as it is
 
 
 @pytest.mark.parametrize('margin, chosen', [(0.03, 'modulated'), (0.9, 'flow')])

@@ -1,5 +1,5 @@
-"""Marginals put right: an increasing map of each number of a draw (of each channel of a time series) that gives unexcited draws the quantiles
-of the training windows.
+"""Marginals put right: an increasing map of each number of a draw (of each channel of a time series) that gives unexcited draws the
+quantiles of the training windows.
 
 A mixture of Gaussians knows how pixels or features vary together, but not that most pixels are black and some are white; trees and linear
 classifiers, which look at one number at a time, do. The draws' own dependence is kept, only its scale is bent: a Gaussian copula, where one

@@ -193,11 +193,11 @@ def modulated(shape) -> Parameterisation:
     terms, width = envelope_terms(time), band_width(time)
 
     def start(population, key, target: Target):
-        draw_key, phase_key, jitter_key = jax.random.split(key, 3)
+        draw_key, phase_key, jitter_key, grain_key = jax.random.split(key, 4)
         scores, placing = _draw_component(population, 'modulated', draw_key, target)
         variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
                      'jitter': jax.random.normal(jitter_key, bins)}
-        grain = jnp.sqrt(jax.random.exponential(jax.random.fold_in(key, 1), bins)) if width > 1 else ()  # Rayleigh, of mean square 1
+        grain = jnp.sqrt(jax.random.exponential(grain_key, bins)) if width > 1 else ()  # Rayleigh, of mean square 1
         return variables, Context(variables, (placing, grain))
 
     def decode(population, variables, context):

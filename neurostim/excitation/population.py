@@ -78,8 +78,8 @@ def principal_components(flat: np.ndarray, rank: int, seed: int):
 
 
 def _directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Singular values, largest first, and right singular vectors as rows, of a matrix [n, d]: by the eigenvectors of its smaller Gram matrix,
-    which is faster than a singular value decomposition, and as exact as is needed here."""
+    """Singular values, largest first, and right singular vectors as rows, of a matrix [n, d]: by the eigenvectors of its smaller Gram
+    matrix, which is faster than a singular value decomposition, and as exact as is needed here."""
     few = len(centred) < centred.shape[1]
     values, vectors = np.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
     singular, vectors = np.sqrt(np.maximum(values[::-1], 0)), vectors[:, ::-1]

@@ -57,8 +57,8 @@ class Settings:
     Attributes:
       method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
       count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
-      steps, learning_rate, accept, chain, attempts, candidates, marginals, weights: see :class:`neurostim.excitation.engine.Options`; steps -1 and
-        learning rate 0 take the method's own.
+      steps, learning_rate, accept, chain, attempts, candidates, marginals, weights: see :class:`neurostim.excitation.engine.Options`;
+        steps -1 and learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
@@ -123,8 +123,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     """
     check(settings)
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
-    if settings.method == 'auto' and teacher.rehearsed:  # steps and rate only where none are asked for
-        given = {name: getattr(settings, name) for name, own in (('steps', -1), ('learning_rate', 0.0)) if getattr(settings, name) != own}
+    if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
+        given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'marginals')
+                 if getattr(settings, name) != getattr(Settings, name)}
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
