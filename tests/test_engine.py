@@ -128,6 +128,66 @@ def test_no_steps_are_plain_draws_labelled_by_the_teacher():
     assert not found.steps.any()
 
 
+# Langevin steps.
+
+def sampled(prior, options, teacher, count=256, shape=(6,), population=None):
+    """float32 [count, *shape]: what Langevin steps make of draws from `prior` under a teacher without parameters."""
+    population = population or {'bounds': np.array([-50, 50], np.float32)}
+    sample = targets.make_sampler('threshold', np.array([1e-9, 1.0]))  # the second class, always
+    excite = jax.jit(engine.make_excite(prior, sample, lambda params, x: (teacher(x), {}), options, count, count))
+    return np.asarray(excite(KEY, 0, (), population).x)
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.25])
+def test_langevin_steps_without_a_teacher_keep_a_gaussian_priors_variance(temperature):
+    """At temperature 1; at others they come to the temperature times it. A step's size widens it by 1 / (1 - size / 2)."""
+    options = Options(100, 0.1, temperature, weights=Weights(excite=0, prior=1))
+    x = sampled(parameterisation.direct((40,)), options, lambda x: x[..., :2], shape=(40,))
+    assert x.var() == pytest.approx(temperature / 0.95, rel=0.05) and x.mean() == pytest.approx(0, abs=0.05)
+    assert np.abs(np.corrcoef(x.T) - np.eye(40)).max() < 0.35  # noise is each number's own
+
+
+def test_langevin_steps_sample_the_prior_times_the_belief():
+    """Means of what they make are those of prior draws weighted by exp(-cross-entropy), which is the belief in the target."""
+    teacher = lambda x: jnp.stack([x[..., 0], 3 * x[..., 1] + x[..., 2] ** 2], -1)  # noqa: E731
+    x = sampled(parameterisation.direct((3,)), Options(200, 0.05, 1.0, weights=Weights(prior=1)), teacher, 4000, (3,))
+    draws = np.random.default_rng(0).normal(size=(200_000, 3))
+    weight = np.asarray(jax.nn.softmax(teacher(draws))[:, 1], float)
+    for moment in (lambda x: x, lambda x: x**2):
+        np.testing.assert_allclose(moment(x).mean(0), np.average(moment(draws), 0, weight), atol=0.1)
+
+
+def test_phases_take_no_part_in_how_many_variables_have_a_density():
+    s = setup('modulated')
+    variables, context, *_ = s.begin(0, 0)
+    whole = parameterisation.dimensions(variables) * s.parameterisation.penalty(s.population, variables, context)
+    assert float(whole) == pytest.approx(0.5 * sum((v**2).sum() for name, v in variables.items() if name != 'phase').item(), rel=1e-5)
+
+
+@pytest.mark.parametrize('method', ['mixture', 'modulated'])
+def test_langevin_steps_equal_a_plain_loop_and_do_not_depend_on_the_batch(method):
+    """Without jit: v - rate * gradient + sqrt(2 * rate * temperature) * noise, of each stimulus's own key."""
+    s, rate, temperature = setup(method), 0.02, 0.5
+    weights = Weights(prior=1)
+    excite = s.excite(Options(3, rate, temperature, weights=weights), 4, 4)
+    found = excite(1)
+    p, population = s.parameterisation, s.population
+    one = make_objective(weights, lambda v, c: p.decode(population, v, c),
+                         lambda v, c: parameterisation.dimensions(v) * p.penalty(population, v, c), s.teacher.apply)
+    _, start_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(KEY, 2), 0))
+    key = jax.random.fold_in(start_key, engine.NOISE)
+    variables, context, target, _ = s.begin(2, 0)
+    for _ in range(3):
+        slopes = jax.grad(lambda v: one(v, context, target.belief, s.params)[0])(variables)
+        leaves, structure = jax.tree.flatten(variables)
+        key, *own = jax.random.split(key, 1 + len(leaves))
+        leaves = [v - rate * slope + np.sqrt(2 * rate * temperature) * jax.random.normal(k, v.shape)
+                  for v, slope, k in zip(leaves, jax.tree.leaves(slopes), own, strict=True)]
+        variables = structure.unflatten(leaves)
+    close(found.x[1], p.decode(population, variables, context))
+    np.testing.assert_array_equal(excite(2).x[:3], found.x[1:])
+
+
 # Acceptance.
 
 STEPS, ATTEMPTS = 3, 3

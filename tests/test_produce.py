@@ -264,8 +264,8 @@ def test_optimised_programs_of_one_device_and_several_agree(teacher, tmp_path):
     environment.pop('JAX_DISABLE_MOST_OPTIMIZATIONS', None)
     workers = [subprocess.Popen([sys.executable, __file__, tmp_path, 'optimised'], stdout=subprocess.PIPE, text=True, env={
         **environment, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}) for devices in (1, 2)]
-    (one, of_one), (several, of_several) = (worker.communicate(timeout=300)[0].split() for worker in workers)
-    assert (one, several) == ('1', '2') and of_one == of_several
+    (one, *of_one), (several, *of_several) = (worker.communicate(timeout=300)[0].split() for worker in workers)
+    assert (one, several) == ('1', '2') and of_one == of_several and len(set(of_one)) == 2
 
 
 def test_devices_do_not_speak_to_each_other(eight):
@@ -314,6 +314,8 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'count': 0}, 'excite.count is 0'), ({'count': -2}, 'excite.count is -2'), ({'attempts': 0}, 'excite.attempts is 0'),
     ({'chain': 0}, 'excite.chain is 0'), ({'batch': -2}, 'excite.batch is -2'), ({'lanes': -1}, 'excite.lanes is -1'),
     ({'steps': -2}, 'excite.steps is -2'), ({'learning_rate': -0.1}, 'excite.learning_rate is -0.1'),
+    ({'temperature': -1.0}, 'excite.temperature is -1.0'), ({'temperature': float('inf')}, 'excite.temperature is inf'),
+    ({'method': 'amortised', 'temperature': 1.0}, "excite.method 'amortised' has no prior density"),
     ({'learning_rate': float('nan')}, 'excite.learning_rate is nan'), ({'learning_rate': float('inf')}, 'excite.learning_rate is inf'),
     ({'target': TargetSettings(name='hope')}, "unknown excite.target.name 'hope'"),
     ({'target': TargetSettings(classes='all')}, "unknown excite.target.classes 'all'"),
@@ -324,6 +326,12 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
 def test_bad_settings_are_refused(teacher, settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         produce.resolve(Settings(**settings), teacher)
+
+
+def test_a_temperature_brings_the_priors_whole_density_instead_of_the_tether(teacher):
+    weights = lambda **given: produce.resolve(Settings('mixture', temperature=0.5, **given), teacher).weights  # noqa: E731
+    assert weights() == produce.Weights(prior=1.0) and weights(weights=produce.Weights(prior=2.0)).prior == 2
+    assert produce.resolve(Settings('mixture'), teacher).weights == produce.Weights(tether=0.3)
 
 
 def test_windows_too_short_for_a_rhythm_are_refused(teacher):
@@ -338,7 +346,8 @@ if __name__ == '__main__':
     saved = teachers.load(base / 'teacher')
     if 'optimised' in sys.argv:
         settings = Settings('modulated', count=64, accept=True, target=TargetSettings('threshold'), steps=10, batch=32)
-        print(jax.device_count(), digest(produce.generate(saved, settings).x))
+        several = settings, Settings('modulated', count=64, steps=10, batch=32, temperature=1.0)
+        print(jax.device_count(), *(digest(produce.generate(saved, settings).x) for settings in several))
         sys.exit()
     produce.write(saved, produce.resolve(SETTINGS, saved), base / 'stimuli', {}, 3)
     (base / 'devices.json').write_text(json.dumps(jax.device_count()))

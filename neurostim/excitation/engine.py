@@ -11,6 +11,8 @@ none idles.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +22,10 @@ import optax
 
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights, make_inhibition, make_objective
-from neurostim.excitation.parameterisation import Parameterisation
+from neurostim.excitation.parameterisation import Parameterisation, dimensions
 from neurostim.identity import make_apply
 
+NOISE = 2**31 - 1  # use of a stimulus's key, far from those of what `split` gives, which are 0, 1, ...
 AMORTISED = 'amortised'  # the method that is no parameterisation of one stimulus: a generator for a batch
 
 
@@ -32,7 +35,9 @@ class Options:
 
     Attributes:
       steps: gradient steps a stimulus (most, with acceptance).
-      learning_rate: Adam's.
+      learning_rate: Adam's, or the size of a Langevin step.
+      temperature: above 0 Langevin steps sample the density exp(-objective / temperature), in which the prior's term counts with its whole
+        density instead of a dimension's; 0: Adam searches for the least objective.
       accept: stop a stimulus once the belief in its class exceeds its threshold.
       chain: with acceptance and a warm parameterisation, how many consecutive stimuli hand their variables on; the first of a
         chain starts fresh, so a chain depends on nothing before it.
@@ -44,6 +49,7 @@ class Options:
 
     steps: int = 5
     learning_rate: float = 0.1
+    temperature: float = 0.0
     accept: bool = False
     chain: int = 1
     attempts: int = 20
@@ -97,6 +103,43 @@ def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 
     return optax.GradientTransformation(init, update)
 
 
+class Steps(NamedTuple):
+    """How the variables of one stimulus are moved.
+
+    Attributes:
+      init: (key, variables) -> state.
+      update: (gradients, state) -> (what is added to the variables, state).
+    """
+
+    init: Callable
+    update: Callable
+
+
+def langevin(rate: float, temperature: float) -> Steps:
+    """Steps that sample instead of search: v <- v - rate * gradient + sqrt(2 * rate * temperature) * standard normal noise.
+
+    The unadjusted Langevin algorithm (Roberts & Tweedie 1996, Bernoulli 2, 341). Where gradients are those of an energy U, v comes to
+    have the density exp(-U / temperature), but for what the steps' size does: along a direction in which U has curvature 1 the variance
+    is temperature / (1 - rate / 2). The state is the key of the next step's noise.
+    """
+    def update(gradients, key):
+        leaves, structure = jax.tree.flatten(gradients)
+        key, *keys = jax.random.split(key, 1 + len(leaves))
+        scale = math.sqrt(2 * rate * temperature)
+        return structure.unflatten([scale * jax.random.normal(own, leaf.shape, leaf.dtype) - rate * leaf
+                                    for own, leaf in zip(keys, leaves, strict=True)]), key
+
+    return Steps(lambda key, variables: key, update)
+
+
+def make_steps(options: Options) -> Steps:
+    """Langevin's where there is a temperature, else Adam's."""
+    if options.temperature:
+        return langevin(options.learning_rate, options.temperature)
+    optimiser = adam(options.learning_rate)
+    return Steps(lambda key, variables: optimiser.init(variables), optimiser.update)
+
+
 def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int,
                 inhibition=None):
     """Builds ``excite(key, first, networks, population) -> Excited`` for the stimuli first, ..., first + count - 1.
@@ -109,7 +152,7 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
       lanes: stimuli worked on at once.
       inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
     """
-    optimiser = adam(options.learning_rate)
+    steps = make_steps(options)
 
     def begin(key, population, index, attempt, candidate=None):
         """One lane's draw; candidates of one stimulus share a target."""
@@ -118,12 +161,13 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
         if candidate is not None:
             start_key = jax.random.fold_in(start_key, candidate)
         variables, context = parameterisation.start(population, start_key, target)
-        return Lanes(variables, context, target, optimiser.init(variables))
+        return Lanes(variables, context, target, steps.init(jax.random.fold_in(start_key, NOISE), variables))
 
     def objective_of(population):
         return make_objective(
             options.weights, lambda v, c: parameterisation.decode(population, v, c),
-            lambda v, c: parameterisation.penalty(population, v, c), teacher_apply, inhibition)
+            lambda v, c: (dimensions(v) if options.temperature else 1) * parameterisation.penalty(population, v, c),
+            teacher_apply, inhibition)
 
     def over_lanes(one, lanes_now, networks):
         return jax.vmap(one, (0, 0, 0, None))(lanes_now.variables, lanes_now.context, lanes_now.target.belief, networks)
@@ -144,7 +188,7 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
         return jax.lax.fori_loop(1, options.candidates, better, draw(0))[0]
 
     def descend(lanes_now, grads):
-        updates, state = jax.vmap(optimiser.update)(grads, lanes_now.optimiser)
+        updates, state = jax.vmap(steps.update)(grads, lanes_now.optimiser)
         return lanes_now._replace(variables=optax.apply_updates(lanes_now.variables, updates), optimiser=state)
 
     def excite_lanes(key, first, networks, population):

@@ -89,6 +89,11 @@ def _half_square(population, variables, context):
     return 0.5 * sum((v * v).sum() for v in leaves) / sum(v.size for v in leaves)
 
 
+def dimensions(variables) -> int:
+    """How many of the searched variables the penalty is a mean over: all but phases, which the prior leaves free."""
+    return sum(leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(variables) if 'phase' not in jax.tree_util.keystr(path))
+
+
 def direct(shape) -> Parameterisation:
     """The samples themselves, from white noise of the scaled units' spread: no prior at all."""
 

@@ -57,8 +57,8 @@ class Settings:
     Attributes:
       method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
       count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
-      steps, learning_rate, accept, chain, attempts, candidates, marginals, weights: see :class:`neurostim.excitation.engine.Options`;
-        steps -1 and learning rate 0 take the method's own.
+      steps, learning_rate, temperature, accept, chain, attempts, candidates, marginals, weights: see
+        :class:`neurostim.excitation.engine.Options`; steps -1 and learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
@@ -70,6 +70,7 @@ class Settings:
     count: int = 20_000
     steps: int = -1
     learning_rate: float = 0.0
+    temperature: float = 0.0
     accept: bool = False
     chain: int = 1
     attempts: int = 20
@@ -88,6 +89,7 @@ REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of 
 DTYPES = ('float32', 'bfloat16')
 AMORTISED_LANES = 4096  # stimuli that one generator is trained for
 GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
+NO_DENSITY = ('flow', 'generator', engine.AMORTISED)  # methods that Langevin steps cannot sample
 DEFAULT_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
 
 
@@ -99,7 +101,7 @@ def check(settings: Settings) -> None:
     """
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
     for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
-                        ('learning_rate', 0)):
+                        ('learning_rate', 0), ('temperature', 0)):
         if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
@@ -135,16 +137,24 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if method == 'auto':
         method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
     _check_inhibition(settings.weights, teacher)
+    if settings.temperature and method in NO_DENSITY:
+        raise UserError(f'excite.temperature is {settings.temperature}, but excite.method {method!r} has no prior density to sample: '
+                        "set it to 0, or choose another method, such as 'mixture'")
     if method == engine.AMORTISED:
         _check_amortised(settings, teacher)
     else:
         parameterisations.make(method, teacher.shape, teacher.population)  # refuses what does not suit, before anything is written
     lanes, batch = _resolve_lanes(settings, method, teacher.shape)
+    weights = settings.weights
+    if method in ('generator', engine.AMORTISED):
+        weights = dataclasses.replace(weights, tether=0.0)
+    elif settings.temperature:  # noise and the prior's density together keep the stimuli's spread, as the tether does without noise
+        weights = dataclasses.replace(weights, tether=0.0, prior=weights.prior or 1.0)
     resolved = dataclasses.replace(
         settings, method=method, lanes=lanes, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
-        weights=dataclasses.replace(settings.weights, tether=0.0) if method in ('generator', engine.AMORTISED) else settings.weights)
+        weights=weights)
     if settings.batch < 0:
         lanes = batches.fastest(teacher, resolved, make_call, lanes)
         resolved = dataclasses.replace(resolved, batch=lanes, lanes=lanes)
@@ -222,8 +232,7 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
     sampler = _sampler(settings.target, share, similarity)
-    options = engine.Options(settings.steps, settings.learning_rate, settings.accept, settings.chain, settings.attempts,
-                             settings.candidates, settings.marginals, settings.weights)
+    options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype)
     return sharding.OverDevices(excite, settings.batch, devices)
 
