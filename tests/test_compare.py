@@ -221,13 +221,6 @@ def test_what_is_kept_depends_on_how_a_study_excites(done, study):
         assert (alternatives.depends(method, on.teacher, 40, on.options) != alternatives.depends(method, on.teacher, 40, other)) == differs
 
 
-def test_lstm_is_a_student_like_any_other(done, study):
-    on = sweep.ground(sweep_of(study, done[0]), Part(study))
-    source = on.real['real']
-    student = students.fit('lstm', source.x[:64], source.targets[:64], 0, np.arange(64) < 8, sweep.training.TrainingOptions(steps=2))
-    np.testing.assert_allclose(student.predict(on.test_x[:5]).sum(1), 1, rtol=1e-5)
-
-
 def test_the_main_table_names_studies_that_there_are(tmp_path):
     config = get_main_config()
     found = sweep_config.make_sweep(config, tmp_path)
@@ -243,7 +236,8 @@ def folded(tmp_path_factory):
     """(sweep, results) over the folds of three people."""
     folder = tmp_path_factory.mktemp('folds')
     (folder / 'three.py').write_text(TINY.replace('subjects = 6', 'subjects = 3'))
-    own = sweep_of(f'{folder / "three.py"}:subjects', folder, methods=('stimuli', 'control'), counts=(), steps=(), students=('knn', 'mlp'))
+    own = sweep_of(f'{folder / "three.py"}:subjects', folder, methods=('stimuli', 'control'), counts=(), steps=(),
+                   students=('knn', 'random_forest'))
     return own, compare.compare(own, say=quiet)
 
 
@@ -262,7 +256,7 @@ def test_figures_of_folds_are_of_their_pooled_predictions(folded):
     parts = sweep_config.parts(study)
     tests = [sweep.ground(own, part).test for part in parts]
     y, group = (np.concatenate([getattr(test, name) for test in tests]) for name in ('y', 'group'))
-    for student, at_all in (('knn', found['real'][0]), ('mlp', found['real'][1])):
+    for student, at_all in (('knn', found['real'][0]), ('random_forest', found['real'][1])):
         real = [sweep.twins(own, part, Twin(student))[1] for part in parts]
         kappas = [utility.score(y, np.concatenate(seed))['kappa'] for seed in zip(*real, strict=True)]
         assert at_all['kappa'] == pytest.approx(np.mean(kappas))
@@ -288,7 +282,7 @@ def test_the_main_table_has_a_line_a_student_and_one_of_means(folded, tmp_path):
     own, results = folded
     lines = compare_tables.main_table(results).splitlines()
     rows = [line.split(' | ') for line in lines if line.startswith('| three_subjects')]
-    assert [row[1] for row in rows[:-1]] == ['knn', 'mlp'] and '300 stimuli' not in rows[-1][1] and '40 stimuli by mixture' in rows[-1][1]
+    assert [row[1] for row in rows[:-1]] == ['knn', 'random_forest'] and '40 stimuli by mixture' in rows[-1][1]
     found = results['studies']['three_subjects']
     of = {(row['method'], row['student']): row for row in found['rows']}
     for row in rows[:-1]:
