@@ -58,7 +58,10 @@ def main(results: dict) -> Figure | None:
     for axes in panels[len(studies):]:
         axes.set_axis_off()
     panels[0].set_yticks(range(len(students) + 1), [*(report.plain(student, 24) for student in students), 'mean'])
-    panels[0].set(ylim=(len(students) + 0.5, -0.5), xlim=(LIMITS[0] - 0.02, LIMITS[1] + 0.02))
+    ends = [end for study in studies.values() for row in study['rows'] if row['method'] in ('stimuli', 'control')
+            for end in (row['gap']['difference'], *(row['gap']['ci95'] or ()), 0)]
+    low, high = np.clip([min(ends), max(ends)], *LIMITS)
+    panels[0].set(ylim=(len(students) + 0.5, -0.5), xlim=(low - 0.02, high + 0.02))
     figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=2, loc='outside upper right')
     figure.supxlabel('gap in kappa, real windows minus stimuli (or control), 95 % interval; arrows: beyond the axis', fontsize=9)
     return figure

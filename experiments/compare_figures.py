@@ -34,8 +34,11 @@ class Outcome(NamedTuple):
 def outcome(sweep: Sweep, part: Part) -> Outcome:
     """What the students of one part say; their jobs are done."""
     on = ground(sweep, part)
-    called = {(method, student): [predicted(sweep, part, Cell(student, Made(method, seed))) for seed in range(sweep.seeds)]
-              for method in on.methods(sweep) for student in on.students}
+    called = {(method, student): [] for method in on.methods(sweep) for student in on.students}
+    for method in on.methods(sweep):
+        for seed in range(sweep.seeds):
+            for student in on.students:  # a data set serves them one after another
+                called[method, student].append(predicted(sweep, part, Cell(student, Made(method, seed))))
     return Outcome(on.test.y, on.test.group, on.test.classes, on.teacher.predict_scaled(on.test_x),
                    {student: twins(sweep, part, Twin(student))[1] for student in on.students}, called)
 

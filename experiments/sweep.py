@@ -148,21 +148,32 @@ def _digest_of(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train(sweep: Sweep, part: Part, task, source, x: np.ndarray) -> np.ndarray:
+def _content(on: Ground, source: comparison.Source, x: np.ndarray) -> str:
+    """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
+    return comparison.digest(*source, x, on.student_steps, on.capacity)
+
+
+def _train(sweep: Sweep, part: Part, task: comparison.Task, source: comparison.Source, x: np.ndarray, content: str) -> np.ndarray:
     """A student's probabilities on scaled windows x; kept by the content of what it learns from."""
     on = ground(sweep, part)
-    digest = comparison.digest(*source, x, on.student_steps, on.capacity)
-    cache = comparison.Cache(folder_of(sweep, part) / 'predictions', digest)
+    cache = comparison.Cache(folder_of(sweep, part) / 'predictions', content)
     return comparison.train_one(task, source, x, cache, training.TrainingOptions(steps=on.student_steps), on.capacity)
+
+
+@functools.lru_cache(maxsize=4)  # to scale and to digest a large data set takes longer than to read what is kept of a student
+def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[comparison.Source, str]:
+    """The first `count` rows of a data set (0: all), scaled, as students learn from them, and the digest that their students go by."""
+    on = ground(sweep, part)
+    stimuli, _ = dataset(sweep, part, made)
+    rows = slice(count or None)
+    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed)
+    return source, _content(on, source, on.test_x)
 
 
 def predicted(sweep: Sweep, part: Part, cell: Cell) -> np.ndarray:
     """A student's probabilities [test windows, classes]."""
-    on = ground(sweep, part)
-    stimuli, _ = dataset(sweep, part, cell.made)
-    rows = slice(cell.count or None)
-    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], cell.made.seed)
-    return _train(sweep, part, comparison.Task(cell.student, 'made', cell.made.seed), source, on.test_x)
+    source, content = synthetic(sweep, part, cell.made, cell.count)
+    return _train(sweep, part, comparison.Task(cell.student, 'made', cell.made.seed), source, ground(sweep, part).test_x, content)
 
 
 def twins(sweep: Sweep, part: Part, twin: Twin) -> tuple[str, list[np.ndarray]]:
@@ -173,7 +184,8 @@ def twins(sweep: Sweep, part: Part, twin: Twin) -> tuple[str, list[np.ndarray]]:
     both = np.concatenate([on.test_x, on.real['real'].x[held]])
 
     def of(task):
-        return _train(sweep, part, task, on.real[task.source], both)
+        source = on.real[task.source]
+        return _train(sweep, part, task, source, both, _content(on, source, both))
 
     n = len(on.test_x)
     checked = {source: of(comparison.check_task(twin.student, source))[n:] for source in comparison.TWINS}
