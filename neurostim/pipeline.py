@@ -17,7 +17,7 @@ from neurostim.config import excite_settings, flow_options, identity_options, pr
 from neurostim.errors import UserError
 from neurostim.excitation import produce, sharding
 from neurostim.progress import MetricsWriter, Progress, plain
-from neurostim.study import Study
+from neurostim.study import Study, hold_out_subject
 
 PHASES = ('train', 'excite', 'evaluate')
 LEDGER = 'privacy.json'  # beside a teacher with differential privacy
@@ -49,9 +49,10 @@ def check_writable(workdir: pathlib.Path) -> None:
         raise UserError(f'--workdir={workdir}: {place} is no folder that can be written to: choose another')
 
 
-def load_study(config) -> Study:
-    """The config's study."""
-    return data.load(config.study.name, config.study.path or None, config.seed, **study_options(config))
+def load_study(config, fold: int = -1) -> Study:
+    """The config's study; with a `fold` from 0 on the person of this number is held out, instead of whom the config holds out."""
+    study = data.load(config.study.name, config.study.path or None, config.seed, **study_options(config))
+    return study if fold < 0 else hold_out_subject(study, fold)
 
 
 def _same_run(path: pathlib.Path, wanted: dict, what: str) -> bool:
@@ -69,8 +70,8 @@ def _same_run(path: pathlib.Path, wanted: dict, what: str) -> bool:
     return True
 
 
-def train(config, workdir: pathlib.Path, say) -> None:
-    """Trains the teacher and takes the population's statistics: DIR/teacher/."""
+def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
+    """Trains the teacher and takes the population's statistics: DIR/teacher/. `fold`: see :func:`load_study`."""
     from neurostim.evaluation import utility
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
@@ -79,12 +80,13 @@ def train(config, workdir: pathlib.Path, say) -> None:
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
     wanted |= {name: config.teacher[name] for name in ('least_skill', 'rehearse') if config.teacher[name]}  # absent from earlier runs
+    wanted |= {'fold': fold} if fold >= 0 else {}
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
         say(f'train: {folder} is complete')
         return
-    study = load_study(config)
+    study = load_study(config, fold)
     started = time.perf_counter()
     beside = {'config.json': wanted, 'study.json': describe(study)}
     if config.teacher.privacy.epsilon:

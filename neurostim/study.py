@@ -181,6 +181,26 @@ def _check_parts(y: np.ndarray, test: np.ndarray, classes: tuple[str, ...], wher
             raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
 
 
+def hold_out_subject(study: Study, subject: int) -> Study:
+    """The study with one person's windows held out, and only theirs: a fold of leave-one-subject-out.
+
+    The test part may have windows of one class only, as :func:`make_study` does not allow: figures of folds are pooled.
+
+    Args:
+      subject: index into `study.subjects`.
+
+    Raises:
+      UserError: the training part, everybody else, lacks a class.
+    """
+    test = study.subject == subject
+    present = np.bincount(study.y[~test], minlength=len(study.classes)) > 0
+    if not present.all():
+        absent = study.classes[int(np.flatnonzero(~present)[0])]
+        raise UserError(f'{study.name}: without {study.subjects[subject]!r} nobody has class {absent!r}, so that it cannot be learnt: give '
+                        'windows of it of a second person, or a split that keeps the person in the training part')
+    return dataclasses.replace(study, test=test)
+
+
 def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: float = 1 / 3, seed: int = 0) -> np.ndarray:
     """Holds out about a `fraction` of the groups so that both parts see all classes in like shares.
 

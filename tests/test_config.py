@@ -13,7 +13,7 @@ from neurostim.errors import UserError
 from neurostim.study import make_study
 from neurostim.training import TrainingOptions
 
-OTHERS = ('benchmark', 'compare')  # of other entry points
+OTHERS = ('benchmark', 'compare', 'main_table')  # of other entry points
 NAMES = [module.name for module in pkgutil.iter_modules(experiments.configs.__path__) if module.name not in OTHERS]
 
 

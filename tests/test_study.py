@@ -10,7 +10,7 @@ import pytest
 
 from neurostim.data import load, npz
 from neurostim.errors import UserError
-from neurostim.study import divide, hold_out_groups, make_study
+from neurostim.study import divide, hold_out_groups, hold_out_subject, make_study
 
 
 def arrays(**replaced):
@@ -200,3 +200,19 @@ def test_units_are_dealt_whole_and_alike():
     at_random = np.array([y[np.arange(23)[unit] % 4 == p].mean() for p in range(4)])
     assert np.ptp(shares) < 0.06 < np.ptp(at_random)
     np.testing.assert_array_equal(part, divide(unit + 100, y, 2, 4, seed=3))  # names of units do not matter
+
+
+def test_one_person_is_held_out_even_of_one_class():
+    y = np.r_[np.zeros(4, int), np.tile([0, 1], 10)]
+    study = make_study('folds', **arrays(y=y))
+    for person in range(6):
+        fold = hold_out_subject(study, person)
+        np.testing.assert_array_equal(fold.test, study.subject == person)
+    assert set(hold_out_subject(study, 0).part(test=True).y) == {0}
+
+
+def test_who_alone_has_a_class_is_not_held_out():
+    study = make_study('folds', **arrays(y=np.r_[np.tile([0, 1], 2), np.zeros(20, int)]), test=np.arange(24) % 4 < 2)
+    assert hold_out_subject(study, 1).test.sum() == 4
+    with pytest.raises(UserError, match="without '0' nobody has class 'class 1'"):
+        hold_out_subject(study, 0)

@@ -8,6 +8,7 @@ gives :class:`neurostim.excitation.store.Stimuli`. A name that ends in '_soft' i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from neurostim.alternatives import deep_inversion, diffusion, excited, gan, private, real, vae, zskd
@@ -39,15 +40,37 @@ def make(name: str) -> Callable[..., Stimuli]:
     Raises:
       UserError: an unknown name; when called, a study or a teacher that the method does not suit.
     """
+    run = timed(name)
+    return lambda study, teacher, count, seed=0, options=DEFAULT: run(study, teacher, count, seed, options)[0]
+
+
+def timed(name: str) -> Callable[..., tuple[Stimuli, float]]:
+    """As :func:`make`, but its functions give (Stimuli, seconds): of what is excited without compilation, of others with it.
+
+    Raises:
+      UserError: as :func:`make`.
+    """
     unlabelled = origin(name)
     method = METHODS[unlabelled or name]
 
-    def run(study: Study, teacher: Teacher, count: int, seed: int = 0, options: Options = DEFAULT) -> Stimuli:
+    def run(study: Study, teacher: Teacher, count: int, seed: int = 0, options: Options = DEFAULT) -> tuple[Stimuli, float]:
         method.check(study, teacher, count, options)
+        started = time.perf_counter()
+        if method.timed:
+            return method.timed(study, teacher, count, seed, options)
         made = method.make(study, teacher, count, seed, options)
-        return relabel(teacher, made) if unlabelled else made
+        return relabel(teacher, made) if unlabelled else made, time.perf_counter() - started
 
     return run
+
+
+def depends(name: str, teacher: Teacher, count: int, options: Options = DEFAULT) -> dict:
+    """What a data set depends on beside study, teacher, count and seed, as JSON can hold it; of what is excited the resolved settings.
+
+    Raises:
+      UserError: an unknown name, or a teacher that the method does not suit.
+    """
+    return METHODS[origin(name) or name].depends(teacher, count, options)
 
 
 def check(name: str, study: Study, teacher: Teacher, count: int, options: Options = DEFAULT) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurostim.excitation.produce import Settings
 from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
@@ -22,11 +23,19 @@ class Options:
       training_steps: of a model that is trained on the real windows ('gan', 'vae', and 'diffusion' where the teacher brings no flow);
         -1 takes the model's own number.
       epsilon: what 'dp_stimuli' promises for one window, at the delta of :class:`neurostim.private.PrivacyOptions`.
+      excite: how 'stimuli' and 'control' are made, but for their count; by default as a user gets them who chooses nothing.
     """
 
     steps: int = -1
     training_steps: int = -1
     epsilon: float = 8.0
+    excite: Settings = Settings()
+
+
+def asked(teacher: Teacher, count: int, options: Options) -> dict:
+    """Those options that any method may read, as JSON can hold them: what a data set depends on unless its method says more."""
+    del teacher, count
+    return {name: value for name, value in dataclasses.asdict(options).items() if name != 'excite'}
 
 
 class Method(NamedTuple):
@@ -36,10 +45,15 @@ class Method(NamedTuple):
       make: (study, teacher, count, seed, options) -> Stimuli. x in the study's units; equal arguments give equal arrays; rows are in no
         order, so that the first n are a data set of n.
       check: (study, teacher, count, options) -> None; raises a UserError where the method does not suit the study or the teacher.
+      depends: (teacher, count, options) -> a dict as JSON can hold it: what of the options a data set depends on. Where excitation makes
+        it, the resolved settings, 'method' among them.
+      timed: as `make`, but -> (Stimuli, seconds without compilation); None where a method cannot tell them apart.
     """
 
     make: Callable[[Study, Teacher, int, int, Options], Stimuli]
     check: Callable[[Study, Teacher, int, Options], None] = lambda *_: None
+    depends: Callable[[Teacher, int, Options], dict] = asked
+    timed: Callable[[Study, Teacher, int, int, Options], tuple[Stimuli, float]] | None = None
 
 
 def draw_classes(study: Study, count: int, seed: int) -> np.ndarray:

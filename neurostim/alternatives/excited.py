@@ -15,8 +15,8 @@ from neurostim.teacher import Teacher
 CHAIN = 125  # stimuli that the published generator hands its weights on to
 
 SETTINGS = {
-    'stimuli': Settings(),  # what a user gets who chooses nothing
-    'control': Settings(),
+    'stimuli': None,  # as the options ask
+    'control': None,
     **{name: Settings(method=name) for name in ('direct', 'gaussian', 'spectral', 'modulated', 'mixture', 'flow', 'amortised')},
     'generator': Settings(method='generator', accept=True, chain=CHAIN, target=TargetSettings(name='threshold')),
 }
@@ -24,16 +24,22 @@ SETTINGS = {
 
 def settings(name: str, teacher: Teacher, count: int, options: Options) -> Settings:
     """The resolved settings of a method; a UserError where it does not suit the teacher."""
-    given = SETTINGS[name]
-    resolved = produce.resolve(dataclasses.replace(given, count=count, steps=options.steps, chain=min(given.chain, count)), teacher)
+    given = SETTINGS[name] or options.excite
+    steps = options.steps if options.steps >= 0 else given.steps
+    resolved = produce.resolve(dataclasses.replace(given, count=count, steps=steps, chain=min(given.chain, count)), teacher)
     return produce.unexcited(resolved) if name == 'control' else resolved
 
 
-def make(name: str, study: Study, teacher: Teacher, count: int, seed: int, options: Options) -> Stimuli:
-    """`count` stimuli; the study is not looked at."""
+def timed(name: str, study: Study, teacher: Teacher, count: int, seed: int, options: Options) -> tuple[Stimuli, float]:
+    """`count` stimuli and the seconds that they took, compilation apart; the study is not looked at."""
     del study
     use = produce.CONTROL if name == 'control' else produce.EXCITED
-    return produce.generate(teacher, settings(name, teacher, count, options), seed, use)
+    return produce.generate_timed(teacher, settings(name, teacher, count, options), seed, use)
+
+
+def make(*arguments) -> Stimuli:
+    """The stimuli of :func:`timed`."""
+    return timed(*arguments)[0]
 
 
 def check(name: str, study: Study, teacher: Teacher, count: int, options: Options) -> None:
@@ -42,4 +48,9 @@ def check(name: str, study: Study, teacher: Teacher, count: int, options: Option
     settings(name, teacher, count, options)
 
 
-METHODS = {name: Method(functools.partial(make, name), functools.partial(check, name)) for name in SETTINGS}
+def depends(name: str, teacher: Teacher, count: int, options: Options) -> dict:
+    """The resolved settings."""
+    return dataclasses.asdict(settings(name, teacher, count, options))
+
+
+METHODS = {name: Method(*(functools.partial(function, name) for function in (make, check, depends, timed))) for name in SETTINGS}

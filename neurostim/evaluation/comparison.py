@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ class Cache:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
-        temporary = path.with_name(f'{path.stem}.{os.getpid()}.tmp')  # processes may come to the same student
+        # Processes and threads may come to the same student.
+        temporary = path.with_name(f'{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp')
         temporary.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
         os.replace(temporary, path)
 

@@ -259,12 +259,19 @@ def generate(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXC
       settings: resolved here.
       use: `EXCITED`, or `CONTROL` for draws that share nothing with the stimuli of the same seed.
     """
+    return generate_timed(teacher, settings, seed, use)[0]
+
+
+def generate_timed(teacher: Teacher, settings: Settings, seed: int = 0, use: int = EXCITED) -> tuple[Stimuli, float]:
+    """What :func:`generate` makes, and the seconds that it took, compilation apart."""
     settings = resolve(settings, teacher)
     call = make_call(teacher, settings)
     key = jax.random.fold_in(jax.random.key(seed), use)
+    call.compile(key, teacher.networks, teacher.population)  # before the clock starts
+    started = time.perf_counter()
     parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, call.count))]
     x, probabilities = (np.concatenate([getattr(p, name) for p in parts])[: settings.count] for name in ('x', 'probabilities'))
-    return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1))
+    return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1)), time.perf_counter() - started
 
 
 def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: int = 0, writer: MetricsWriter | None = None) -> dict:

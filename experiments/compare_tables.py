@@ -1,0 +1,122 @@
+"""The figures of a sweep as Markdown: all of them for compare.md, and the main table that README shows for main.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+LEVEL = 0.05  # of corrected p-values that are marked
+NONE = '–'
+
+
+def table(results: dict) -> str:
+    """Markdown of compare.md, a section a study: every student's gap with a method a row, then each gap and what a method adds to the
+    reference with intervals and tests."""
+    lines = []
+    for name, study in results['studies'].items():
+        lines += [f'## {name}', '',
+                  f'Teacher kappa {study["teacher"]["kappa"]:.3f}; {results["sweep"]["seeds"]} seeds. Gap in kappa, real minus method; '
+                  f'* differs from 0 (p < {LEVEL:g} after Holm, over methods and students).', '',
+                  *_overview(study), '', *_tested(study, results['sweep']['reference']), '',
+                  *(f'- {note}' for note in study['notes']), '']
+    return '\n'.join(lines)
+
+
+def _overview(study: dict) -> list[str]:
+    """A method a row, a student a column: gaps."""
+    students = [twin['student'] for twin in study['real']]
+    gaps = {(row['method'], row['student']): row for row in study['rows']}
+    lines = [f'| method | {" | ".join(students)} | mean gap [95 % interval] | a second | sure of somebody | distance ratio |',
+             '| --- ' * (len(students) + 5) + '|',
+             f'| *kappa on real windows* | {" | ".join(_number(twin["kappa"]) for twin in study["real"])} | | | '
+             f'{_number(_strangers(study))} *strangers* | |']
+    for method in study['methods']:
+        cells = [_marked(gaps[method['name'], student]['gap']) for student in students]
+        near = (method['neighbours'] or {}).get('ratio')
+        lines.append(f'| {method["name"]} | {" | ".join(cells)} | {_whole(method["gap"])} | {method["per_second"]:.0f} | '
+                     f'{_number(method["confident_mean"])} | {_number(near)} |')
+    return lines
+
+
+def _tested(study: dict, reference: str) -> list[str]:
+    """A method and a student a row, and a method's mean: the gap, and the method minus the reference, each with its test."""
+    adds = ' (in the row of stimuli: what excitation adds)' if reference == 'control' else ''
+    lines = [f'| method | student | kappa ± sd | gap [95 % interval] | p, corrected | method minus {reference} [95 % interval]{adds} | '
+             'p, corrected |', '| --- | --- | --- | --- | --- | --- | --- |']
+
+    def line(name, student, kappa, figures):
+        cells = [f'{_whole(figure, mark=False)} | {_number((figure or {}).get("p_holm"))}' for figure in figures]
+        lines.append(f'| {name} | {student} | {kappa} | {" | ".join(cells)} |')
+
+    for row in study['rows']:
+        line(row['method'], row['student'], _spread(row), (row['gap'], row['against_reference']))
+    for method in study['methods']:
+        line(method['name'], '*mean*', _number(method['kappa']), (method['gap'], method['against_reference']))
+    return lines
+
+
+def main_table(results: dict) -> str:
+    """Markdown of main.md: a student of a study a row; kappa on real windows, stimuli and control, the gap (real minus stimuli) and what
+    excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
+
+    What the sweep does not hold, a method or a difference from the reference, is a dash.
+    """
+    reference, seeds = results['sweep']['reference'], results['sweep']['seeds']
+    lines = ['| study | student | real windows | stimuli | unexcited control | gap: real minus stimuli [95 % interval] | '
+             'stimuli minus control [95 % interval] |', '| --- | --- | --- | --- | --- | --- | --- |']
+    for name, study in results['studies'].items():
+        of = {(row['method'], row['student']): row for row in study['rows']}
+        for twin in study['real']:
+            stimuli, control = (of.get((method, twin['student'])) for method in ('stimuli', 'control'))
+            cells = [_spread(twin), _spread(stimuli), _spread(control), _whole((stimuli or {}).get('gap')),
+                     _whole(added(stimuli, control, reference))]
+            lines.append(f'| {name} | {twin["student"]} | {" | ".join(cells)} |')
+        stimuli, control = (next((m for m in study['methods'] if m['name'] == method), None) for method in ('stimuli', 'control'))
+        how = (f'; {stimuli["count"]} stimuli by {stimuli["by"]}, {stimuli["per_second"]:.0f} a second; {seeds} '
+               f'{"seed" if seeds == 1 else "seeds"}' if stimuli else '')
+        real = np.mean([twin['kappa'] for twin in study['real']])
+        cells = [_number(real), *(_number((m or {}).get('kappa')) for m in (stimuli, control)),
+                 _whole((stimuli or {}).get('gap')), _whole(added(stimuli, control, reference))]
+        lines.append(f'| {name} | *mean; teacher {study["teacher"]["kappa"]:.3f}{how}* | {" | ".join(cells)} |')
+    notes = [f'- {name}: {note}' for name, study in results['studies'].items() for note in study['notes']]
+    explained = ("Cohen's kappa on real test windows, mean ± standard deviation over seeds. "
+                 f"* differs from 0 (p < {LEVEL:g} after Holm's correction within the study, for means among means).")
+    return '\n'.join([*lines, '', explained, *([''] * bool(notes)), *notes, ''])
+
+
+def added(stimuli: dict | None, control: dict | None, reference: str) -> dict | None:
+    """Stimuli minus control with its interval and test, of two rows or means of which one is the reference; else None."""
+    if not stimuli or not control:
+        return None
+    if reference == 'control':
+        return stimuli['against_reference']
+    if reference != 'stimuli' or not control['against_reference']:
+        return None
+    turned = control['against_reference']
+    return {**turned, 'difference': -turned['difference'], 'ci95': turned['ci95'] and [-turned['ci95'][1], -turned['ci95'][0]]}
+
+
+def _strangers(study: dict) -> float | None:
+    """How often attackers are sure of strangers, a mean over them."""
+    shares = [attacker['stranger_confident'] for attacker in (study['people'] or {}).values()]
+    return float(np.mean(shares)) if shares else None
+
+
+def _number(value) -> str:
+    return NONE if value is None else f'{value:.3f}'
+
+
+def _spread(row: dict | None) -> str:
+    """Mean ± standard deviation of kappa."""
+    return NONE if row is None else f'{row["kappa"]:.3f} ± {row["kappa_sd"]:.3f}'
+
+
+def _marked(figure: dict) -> str:
+    return f'{figure["difference"]:+.3f}' + ('*' if (figure.get('p_holm') or 1) < LEVEL else '')
+
+
+def _whole(figure: dict | None, mark: bool = True) -> str:
+    """A difference, marked, with its interval where there is one."""
+    if figure is None:
+        return NONE
+    shown = _marked(figure) if mark else f'{figure["difference"]:+.3f}'
+    return shown if figure['ci95'] is None else f'{shown} [{figure["ci95"][0]:+.3f}, {figure["ci95"][1]:+.3f}]'

@@ -1,0 +1,13 @@
+r"""Apnea-ECG respiration with all four channels: chest, abdomen, nasal airflow and oxygen saturation; else as `apnea_respiration`.
+
+    python -m experiments.run --config=experiments/configs/apnea_four_channels.py --config.study.path=FOLDER --workdir=runs/apnea_four
+"""
+
+from experiments.configs import apnea_respiration
+
+
+def get_config():
+    """Every third block of 30 minutes is held out."""
+    config = apnea_respiration.get_config()
+    config.study.channels = ('Resp C', 'Resp A', 'Resp N', 'SpO2')
+    return config
