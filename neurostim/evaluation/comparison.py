@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from neurostim import models, students, training
 from neurostim.errors import UserError
@@ -190,7 +191,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # As many students at once as there are cores, and each on one: threads of BLAS that wait for each other cost more than they bring.
+        with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             futures = {pool.submit(train, task): task for task in tasks}
             try:
                 for future in concurrent.futures.as_completed(futures):
