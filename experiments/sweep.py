@@ -179,9 +179,8 @@ def predicted(sweep: Sweep, part: Part, cell: Cell) -> np.ndarray:
 def twins(sweep: Sweep, part: Part, twin: Twin) -> tuple[str, list[np.ndarray]]:
     """Which real twin validates better, and its probabilities [test windows, classes], one a seed."""
     on = ground(sweep, part)
-    train = on.study.part(test=False)
-    held = on.real['real'].held
-    both = np.concatenate([on.test_x, on.real['real'].x[held]])
+    true = on.real['real']
+    both = np.concatenate([on.test_x, true.x[true.held]])
 
     def of(task):
         source = on.real[task.source]
@@ -189,7 +188,7 @@ def twins(sweep: Sweep, part: Part, twin: Twin) -> tuple[str, list[np.ndarray]]:
 
     n = len(on.test_x)
     checked = {source: of(comparison.check_task(twin.student, source))[n:] for source in comparison.TWINS}
-    chosen = comparison.better_twin(checked, train.y[held])
+    chosen = comparison.better_twin(checked, true.targets[true.held].argmax(1))
     seeds = [0 if students.is_deterministic(twin.student) else seed for seed in range(sweep.seeds)]
     return chosen, [of(comparison.Task(twin.student, chosen, seed))[:n] for seed in seeds]
 

@@ -11,6 +11,7 @@ windows that it has not learnt from. So another way must be clearly better than 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +22,7 @@ from neurostim.excitation import flow, marginals, produce
 from neurostim.teacher import Teacher
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
-STIMULI = 3000  # of each way
+STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers in all of them
 WINDOWS = 2000  # that students are asked about
 MARGIN = 0.01  # of kappa by which marginals as they come, or other targets, must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
@@ -55,10 +56,12 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
       {field: value} of settings and target settings together.
     """
     rows = np.random.default_rng(seed).permutation(len(x))[:WINDOWS]
+    least, most, numbers = STIMULI
+    count = int(np.clip(numbers // math.prod(teacher.shape), least, most))
     asked, truth = teacher.scaling.forward(x[rows]), y[rows]
 
     def score(way, target):
-        settings = produce.resolve(produce.Settings(count=STIMULI, target=produce.TargetSettings(**target), **way), teacher)
+        settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
         shown, all_of_them = teacher.scaling.forward(made.x), np.zeros(len(made.x), bool)
         answers = (students.fit(name, shown, made.probabilities, seed, all_of_them).predict(asked) for name in STUDENTS)

@@ -7,6 +7,7 @@ recordings.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -62,6 +63,16 @@ class Study:
         """The windows that a mask or an index array selects; names stay."""
         arrays = {name: getattr(self, name)[which] for name in ('x', 'y', 'subject', 'group', 'test')}
         return dataclasses.replace(self, **arrays)
+
+    def most_windows(self, windows: int, numbers: int) -> int:
+        """How many of so many windows of this shape hold at most so many numbers; at least one."""
+        return max(1, min(windows, numbers // math.prod(self.shape)))
+
+    def at_most(self, windows: int, numbers: int = 2**62, seed: int = 0) -> Study:
+        """The study, or, where it has more than so many windows, or more than `numbers` numbers in them, as many as there may be: drawn at
+        random, in their order."""
+        most = self.most_windows(windows, numbers)
+        return self if len(self.y) <= most else self.take(np.sort(np.random.default_rng(seed).permutation(len(self.y))[:most]))
 
 
 def make_study(
@@ -122,7 +133,7 @@ def _check_windows(x: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where}: 'x' is empty, its shape is {x.shape}: give at least one window of each class")
     given = x
     with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite and is refused with the rest
-        x = x.astype(np.float32)
+        x = x.astype(np.float32, copy=False)
     finite = np.isfinite(x).reshape(len(x), -1).all(1)
     if not finite.all():
         first, count = int(np.flatnonzero(~finite)[0]), int((~finite).sum())

@@ -18,6 +18,9 @@ import optax
 
 from neurostim.models import Model
 
+STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
+LEAST_BATCH = 32  # windows a step, however long they are
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
@@ -25,7 +28,7 @@ class TrainingOptions:
 
     Attributes:
       steps: most optimiser steps.
-      batch: examples a step.
+      batch: examples a step; of windows of more than 4 096 numbers fewer (:func:`step_windows`).
       learning_rate: AdamW's peak, reached after 5 % of the steps and followed by a cosine to zero.
       weight_decay: AdamW's.
       balance: exponent of class weighting in the loss: 0 takes classes as they come, 1 gives all the same weight.
@@ -110,6 +113,11 @@ def shifted(key: jax.Array, x: jax.Array, share: float) -> jax.Array:
     return jnp.take_along_axis(x, order[..., None], 1)
 
 
+def step_windows(batch: int, shape: tuple[int, ...]) -> int:
+    """How many windows of `shape` a step takes where `batch` are asked for."""
+    return min(batch, max(LEAST_BATCH, STEP_NUMBERS // math.prod(shape)))
+
+
 def make_train(model: Model, options: TrainingOptions):
     """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
 
@@ -117,6 +125,7 @@ def make_train(model: Model, options: TrainingOptions):
     """
     validations = min(options.validations, options.steps)
     every = max(1, options.steps // validations)
+    batch = step_windows(options.batch, model.shape)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=options.weight_decay))
@@ -135,7 +144,7 @@ def make_train(model: Model, options: TrainingOptions):
         def step(state, step_key):
             params, average, opt_state, count = state
             index_key, dropout_key = jax.random.split(step_key)
-            index = jax.random.randint(index_key, (options.batch,), 0, data.n)
+            index = jax.random.randint(index_key, (batch,), 0, data.n)
             x = data.x[index]
             if options.shift:
                 x = shifted(jax.random.fold_in(step_key, 2), x, options.shift)

@@ -8,7 +8,7 @@ from conftest import tiny_study
 
 from neurostim import students
 from neurostim.errors import UserError
-from neurostim.evaluation import comparison, utility
+from neurostim.evaluation import comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Source, Task
 
 QUICK_COMPILE = True
@@ -89,6 +89,13 @@ def test_real_sources(study, teacher, parts):
         check = sources[f'{name}_check']
         assert not check.held.any()
         np.testing.assert_array_equal(check.x, real.x[~real.held])
+
+
+def test_of_a_large_study_twins_learn_a_part(study, teacher, monkeypatch):
+    monkeypatch.setattr(comparison, 'LEARNT', (50, 2**28))
+    real = comparison.real_sources(study, teacher)['real']
+    learning = teacher.scaling.forward(study.part(test=False).x)
+    assert len(real.x) == 50 and all((learning == window).all((1, 2)).any() for window in real.x)
 
 
 @pytest.mark.parametrize('n', [2, 3, 10, 1000])
@@ -281,3 +288,11 @@ def test_few_groups_are_pointed_out(compared, study):
     many = many.__class__(**{**vars(many), 'group': np.arange(len(many.y)) // 5})
     some = {task: np.eye(2)[many.y] for task in predictions}
     assert all('note' not in row for row in comparison.compare(NAMES, SEEDS, some, many)[0])
+
+
+def test_what_a_large_study_leaves_out_is_said(study, teacher, monkeypatch):
+    """One remark for each limit that is reached, none where everything was used."""
+    assert phase.assemble(study, teacher, {}, [])['notes'] == []
+    monkeypatch.setattr(comparison, 'TESTED', (5, 2**27))
+    (note,) = phase.assemble(study, teacher, {}, [])['notes']
+    assert f'5 of {study.test.sum()} windows' in note

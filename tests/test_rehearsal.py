@@ -30,7 +30,7 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
 
     train, lines = study.part(test=False), []
     monkeypatch.setattr(produce, 'generate', generate)
-    monkeypatch.setattr(rehearsal, 'STIMULI', 200)
+    monkeypatch.setattr(rehearsal, 'STIMULI', (200, 200, 1))
     found = rehearsal.rehearse(teacher, train.x, train.y, 0, lines.append)
     marginals_tried = [line for line in lines if 'marginals as they come' in line]
     assert found['method'] == best and len(lines) == 6 and all('kappa' in line for line in lines)
@@ -49,7 +49,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
     train, ways = study.part(test=False), [{'method': 'flow'}, {'method': 'modulated'}]
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
-    monkeypatch.setattr(rehearsal, 'STIMULI', 400)
+    monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: ways)
     monkeypatch.setattr(rehearsal, 'FLOW_MARGIN', margin)
     assert rehearsal.rehearse(teacher, train.x, train.y)['method'] == chosen
@@ -75,7 +75,7 @@ def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
 
     train = study.part(test=False)
     monkeypatch.setattr(produce, 'generate', generate)
-    monkeypatch.setattr(rehearsal, 'STIMULI', 400)
+    monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'UNEVEN', 0.5)
     found = rehearsal.rehearse(teacher, train.x, train.y, 0)
     assert {name: found[name] for name in usual if name in found} == good

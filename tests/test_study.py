@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from neurostim.data import load, npz
+from neurostim.data import load, npz, own_study
 from neurostim.errors import UserError
 from neurostim.study import divide, hold_out_groups, hold_out_subject, make_study
 
@@ -216,3 +216,23 @@ def test_who_alone_has_a_class_is_not_held_out():
     assert hold_out_subject(study, 1).test.sum() == 4
     with pytest.raises(UserError, match="without '0' nobody has class 'class 1'"):
         hold_out_subject(study, 0)
+
+
+def test_a_large_study_is_thinned_out_and_keeps_its_order():
+    """At most so many windows and so many numbers; what fits is left as it is."""
+    study = make_study('s', **arrays())
+    n, size = len(study.y), study.x[0].size
+    assert study.at_most(n) is study and study.at_most(n, n * size) is study
+    for some in (study.at_most(n // 2), study.at_most(n, n // 2 * size + 1)):
+        rows = [int(np.flatnonzero((study.x == window).all(tuple(range(1, study.x.ndim))))[0]) for window in some.x]
+        assert len(some.y) == n // 2 and rows == sorted(rows)
+        np.testing.assert_array_equal(some.subject, study.subject[rows])
+
+
+def test_more_numbers_than_the_memory_holds_are_thinned_out(tmp_path, monkeypatch):
+    path = tmp_path / 'own.npz'
+    np.savez(path, **arrays())
+    whole = load('own_study', path)
+    monkeypatch.setattr(own_study, 'MOST_NUMBERS', whole.x.size // 2)
+    some = load('own_study', path)
+    assert some.x.size <= whole.x.size // 2 and f'{len(some.y)} of {len(whole.y)} windows' in some.notes[-1]

@@ -15,6 +15,7 @@ Write one with `numpy.savez('study.npz', x=x, y=y, subject=subject)`. The file i
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -22,6 +23,8 @@ import numpy as np
 from neurostim.data.npz import read_npz
 from neurostim.errors import UserError
 from neurostim.study import Study, make_study
+
+MOST_NUMBERS = 2**29  # in all windows: a run needs several copies of them
 
 
 def load(*, path=None) -> Study:
@@ -46,9 +49,12 @@ def load(*, path=None) -> Study:
             group = np.char.add(subject.astype(str), np.where(test, ' test', ' train'))
             divided = len(np.unique(group)) - len(np.unique(subject))
             notes = (f'the given split divides {divided} subjects: their windows are in both parts',) if divided else ()
-    return make_study(
+    study = make_study(
         pathlib.Path(path).stem, arrays['x'], arrays['y'], arrays['subject'], test=test, group=group, notes=notes, where=where,
         sampling_rate_hz=_rate(arrays['sampling_rate_hz'], where) if 'sampling_rate_hz' in arrays else None, **names)
+    some = study.at_most(len(study.y), MOST_NUMBERS)
+    taken = f'{len(some.y)} of {len(study.y)} windows are used, drawn at random: of all the memory could not hold copies'
+    return study if some is study else dataclasses.replace(some, notes=(*notes, taken))
 
 
 def _held_out(split: np.ndarray, where: str) -> np.ndarray:

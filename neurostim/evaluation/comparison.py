@@ -23,6 +23,8 @@ from neurostim.teacher import Teacher, validation_split
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
 HELD_SHARE = 0.1  # of stimuli, to stop networks early: a third party has no real window for that
+LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: three times as many as there are stimuli
+TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
@@ -56,9 +58,9 @@ def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
     """The real training windows twice: 'real' with true labels, 'real_soft' with the teacher's beliefs.
 
     `real_check` and `real_soft_check` leave out the held windows: a classical algorithm, which otherwise learns from all, is validated
-    there.
+    there. Of more than `LEARNT` windows as many are drawn at random.
     """
-    train = study.part(test=False)
+    train = study.part(test=False).at_most(*LEARNT)
     x = teacher.scaling.forward(train.x)
     held = validation_split(train, seed=0)
     truth = np.eye(len(study.classes), dtype=np.float32)[train.y]
@@ -191,8 +193,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
-        # Students share the cores already: threads of each one's matrix products would only wait for each other.
-        with threadpool_limits(1, 'blas'), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # As many students at once as there are cores, and each on one: threads of BLAS that wait for each other cost more than they bring.
+        with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             futures = {pool.submit(train, task): task for task in tasks}
             try:
                 for future in concurrent.futures.as_completed(futures):

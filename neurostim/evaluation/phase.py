@@ -20,6 +20,7 @@ from neurostim.progress import MetricsWriter, Progress, plain
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
+ATTACKED = (60_000, 2**28)  # windows, and numbers in them, that attackers are given at most
 PROMISES = {'record': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker',
             'subject': 'the unit is a person with all their windows; how many people took part is taken to be known'}
 
@@ -104,11 +105,11 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
       draws: of the bootstrap.
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
     """
-    test = study.part(test=True)
+    test = study.part(test=True).at_most(*comparison.TESTED)
     test_x = teacher.scaling.forward(test.x)
     sources = comparison.real_sources(study, teacher)
-    held = sources['real'].held
-    validation = (sources['real'].x[held], study.part(test=False).y[held])
+    real = sources['real']
+    validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made in (('stimuli', stimuli), ('control', control)):
         sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed)
     digest = comparison.digest(*(array for source in sources.values() for array in source), test_x, test.y, steps)
@@ -122,7 +123,16 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
     return plain({
         'study': pipeline.describe(study),
         'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
-        'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': list(study.notes)})
+        'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': [*study.notes, *_limits(study)]})
+
+
+def _limits(study: Study) -> list[str]:
+    """Remarks on what a large study's students and attackers were not given."""
+    tested, n = int(study.test.sum()), len(study.y)
+    parts = (('twins learnt from', n - tested, comparison.LEARNT), ('students were asked about', tested, comparison.TESTED),
+             ('attackers were given', n, ATTACKED))
+    taken = ((what, there, study.most_windows(*most)) for what, there, most in parts)
+    return [f'{what} {most} of {there} windows, drawn at random' for what, there, most in taken if most < there]
 
 
 def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
@@ -136,15 +146,16 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
       options: of these pipelines, see :func:`shadow_options`.
       progress: called with how many of them are done.
     """
-    scaled = teacher.scaling.forward(study.x)
+    some = study.at_most(*ATTACKED)
+    scaled = teacher.scaling.forward(some.x)
     made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
-    entry = association.attack(study, scaled, made, stimuli.label, unexcited, seed=seed)
+    entry = association.attack(some, scaled, made, stimuli.label, unexcited, seed=seed)
     if settings and settings.weights.inhibit and entry['attackers']:
-        entry['attackers'] += association.inhibited(study, teacher, scaled, made, unexcited)
+        entry['attackers'] += association.inhibited(some, teacher, scaled, made, unexcited)
     return {
-        'association': {**entry, 'linkage': linkage.attack(study, scaled, made, seed)},
-        'membership': membership.attack(study, scaled, shadow_models, options, seed, progress),
-        'neighbours': neighbours.measure(study, scaled, made, seed),
+        'association': {**entry, 'linkage': linkage.attack(some, scaled, made, seed)},
+        'membership': membership.attack(some, scaled, shadow_models, options, seed, progress),
+        'neighbours': neighbours.measure(some, scaled, made, seed),
         'differential_privacy': None}
 
 

@@ -17,6 +17,7 @@ SHIFTED_RANK = 64  # their number where shifted copies of each window make up fo
 MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 NUMBERS = 50_000_000  # most numbers in what a statistic is taken from: long windows must not fill the memory
+SERIES_NUMBERS = 2**24  # the same, of what spectra are taken of: several copies of it, in complex numbers
 LEAST_ROWS = 500  # windows of which statistics are taken, however long they are
 BANDS = 256  # most numbers of a spectrum in a descriptor
 REACH = 3.0
@@ -48,7 +49,7 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
     population['bounds'] = np.array([low, high], np.float32)
     if series:
-        most = NUMBERS // x[0].size
+        most = SERIES_NUMBERS // x[0].size
         population.update(spectral(x[_some_rows(len(x), most, seed)]))
         # As many of each class: a rare one must not be thinned out with the rest.
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]

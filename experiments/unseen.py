@@ -1,0 +1,106 @@
+r"""Studies that nobody tuned for, and what `own_study` makes of them with its defaults.
+
+    python -m experiments.unseen --folder=runs/unseen --studies=digits,small                  # writes DIR/NAME.npz
+    python -m experiments.unseen --folder=runs/unseen --run                                   # all of them, each run, then one table
+    python -m experiments.unseen --folder=runs/unseen --run -- --config.evaluate.seeds=1      # what follows -- goes to experiments.run
+
+A run that has ended is not redone: delete DIR/NAME to run it anew. Other files DIR/NAME.npz are run under their names as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+
+from experiments import unseen_studies
+from neurostim.errors import UserError, choose
+
+ROOT = pathlib.Path(__file__).parents[1]
+HEADINGS = ('study', 'windows', 'classes', 'subjects', 'teacher', 'way chosen', 'mean gap', 'worst student', 'seconds', 'of processors',
+            'GiB')
+
+
+def write_study(name: str, folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
+    """The study's `.npz` file in `folder`; one that is there stays, whoever wrote it.
+
+    Raises:
+      UserError: no such study, and no such file.
+    """
+    path = folder / f'{name}.npz'
+    if not path.exists():
+        choose(name, unseen_studies.STUDIES, 'study in --studies')
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix('.tmp.npz')
+        np.savez(temporary, **unseen_studies.STUDIES[name](seed))
+        os.replace(temporary, path)
+    return path
+
+
+def run_study(path: pathlib.Path, arguments: list[str]) -> pathlib.Path:
+    """Runs `own_study` on a file, in a process of its own, into the folder beside it that has the file's name; returns the folder.
+
+    Beside the run's files, `cost.json` holds {'seconds', 'processor_seconds', 'peak_gib'}.
+
+    Raises:
+      UserError: the run failed.
+    """
+    workdir = path.with_suffix('')
+    if (workdir / 'cost.json').exists():
+        return workdir
+    command = [sys.executable, '-m', 'experiments.run', f'--config={ROOT / "experiments/configs/own_study.py"}',
+               f'--config.study.path={path.absolute()}', f'--workdir={workdir.absolute()}', *arguments]
+    started = time.perf_counter()
+    _, status, used = os.wait4(subprocess.Popen(command, cwd=ROOT).pid, 0)
+    if status:
+        raise UserError(f'the run of {path} ended with status {os.waitstatus_to_exitcode(status)}: see its message above')
+    seconds = time.perf_counter() - started
+    cost = {'seconds': seconds, 'processor_seconds': used.ru_utime + used.ru_stime, 'peak_gib': used.ru_maxrss / 2**20}
+    (workdir / 'cost.json').write_text(json.dumps(cost))
+    return workdir
+
+
+def row(workdir: pathlib.Path) -> str:
+    """The Markdown row of a finished run."""
+    results, cost, teacher = (json.loads((workdir / name).read_text()) for name in ('results.json', 'cost.json', 'teacher/teacher.json'))
+    study, students = results['study'], results['students']
+    worst = max(students, key=lambda student: student['kappa_gap'])
+    way = {**teacher['rehearsed'], 'method': results['stimuli']['method']}
+    told = ', '.join([way.pop('method'), *(f'{name} {value}' for name, value in way.items())])
+    cells = (study['name'], f'{study["train_windows"] + study["test_windows"]} of {" x ".join(map(str, teacher["shape"]))}',
+             len(study['classes']), study['subjects'], f'{results["teacher"]["kappa"]:.3f}', told,
+             f'{np.mean([student["kappa_gap"] for student in students]):+.3f}', f'{worst["name"]} {worst["kappa_gap"]:+.3f}',
+             f'{cost["seconds"]:.0f}', f'{cost["processor_seconds"]:.0f}', f'{cost["peak_gib"]:.1f}')
+    return f'| {" | ".join(map(str, cells))} |'
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the studies asked for; with --run, runs them and prints the table."""
+    from experiments.run import fail
+    folder = pathlib.Path(FOLDER.value).absolute()
+    try:
+        paths = [write_study(name, folder, SEED.value) for name in STUDIES.value]
+        if RUN.value:
+            rows = [row(run_study(path, arguments[1:])) for path in paths]
+            print('\n'.join([f'| {" | ".join(HEADINGS)} |', '| --- ' * len(HEADINGS) + '|', *rows]))
+        else:
+            print('\n'.join(map(str, paths)))
+    except UserError as error:
+        fail(error)
+    except OSError as error:
+        fail(f'{error}: check that --folder={folder} can be written to and has space')
+
+
+FOLDER = flags.DEFINE_string('folder', 'runs/unseen', 'Where studies and runs are written.')
+STUDIES = flags.DEFINE_list('studies', list(unseen_studies.STUDIES), 'Which studies; or names of other .npz files in the folder.')
+RUN = flags.DEFINE_boolean('run', False, 'Whether to run own_study on each and print a table.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the simulations.')
+
+if __name__ == '__main__':
+    app.run(main)

@@ -1,0 +1,209 @@
+"""Studies that nothing in neurostim was tuned for: simulated recordings of invented people, and scikit-learn's data with people invented.
+
+Each is a function of a seed and gives the arrays of a `.npz` file for `own_study`. What tells people apart (gains, rates, how a sensor is
+worn) is drawn once a person, what tells classes apart overlaps between people and with noise and artefacts, so that real windows
+are not classified without errors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BLOCK = 20_000  # windows simulated at once: the large study must not need more memory than the run that it is for
+
+
+def coloured_noise(rng: np.random.Generator, shape: tuple[int, ...], slope: float = 1.0) -> np.ndarray:
+    """Noise [n, time, ...] along time whose power falls with frequency to the power of `slope`, of standard deviation 1 on average."""
+    frequencies = np.fft.rfftfreq(shape[1])
+    frequencies[0] = frequencies[1]
+    weights = (frequencies ** (-slope / 2)).astype(np.float32).reshape(1, -1, *[1] * (len(shape) - 2))
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(size=shape).astype(np.float32), axis=1) * weights, shape[1], axis=1)
+    return (noise / noise.std()).astype(np.float32)
+
+
+def wandering_phase(rng: np.random.Generator, rate: np.ndarray, time: int, jitter: float) -> np.ndarray:
+    """Radians [n, time] of rhythms with `rate` [n] cycles a sample that wander by a share `jitter` and begin anywhere."""
+    speed = rate[:, None] * (1 + jitter * coloured_noise(rng, (len(rate), time), 2.0))
+    return 2 * np.pi * (np.cumsum(speed, 1) + rng.uniform(size=(len(rate), 1)))
+
+
+def bumps(time: int, centre: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Gaussian bumps [n, time] of height 1 at `centre` [n], `width` [n] standard deviations wide, in samples."""
+    return np.exp(-0.5 * ((np.arange(time) - centre[:, None]) / width[:, None]) ** 2)
+
+
+def bursts(rng: np.random.Generator, n: int, time: int, count: np.ndarray, width: float) -> np.ndarray:
+    """Sums [n, time] of `count` [n] bumps of height 1, `width` samples wide, at random places."""
+    out = np.zeros((n, time), np.float32)
+    for i in range(int(count.max(initial=0))):
+        rows = np.flatnonzero(count > i)
+        out[rows] += bumps(time, rng.uniform(0, time, len(rows)), np.full(len(rows), width))
+    return out
+
+
+def invented_people(rng: np.random.Generator, n: int, people: int) -> np.ndarray:
+    """int [n]: people with as many windows each, or one more, in random order."""
+    return rng.permutation(np.arange(n) % people)
+
+
+def digits(seed: int) -> dict[str, np.ndarray]:
+    """scikit-learn's digits, 8 x 8; thirteen people are invented, each wrote a stretch of them."""
+    from sklearn.datasets import load_digits
+    del seed
+    data = load_digits()
+    n = len(data.target)
+    return {'x': data.images[..., None].astype(np.float32), 'y': data.target, 'subject': np.arange(n) * 13 // n}
+
+
+def breast_cancer(seed: int) -> dict[str, np.ndarray]:
+    """scikit-learn's breast cancer features, dealt out to twenty invented people."""
+    from sklearn.datasets import load_breast_cancer
+    data = load_breast_cancer()
+    people = invented_people(np.random.default_rng(seed), len(data.target), 20)
+    return {'x': data.data.astype(np.float32), 'y': data.target, 'subject': people}
+
+
+def accelerometer(seed: int, people: int = 30, windows: int = 20) -> dict[str, np.ndarray]:
+    """Ten activities at the waist, 2.56 s at 50 Hz; `windows` of each activity and person.
+
+    Gravity says how somebody lies or sits, a step's harmonics how they walk. Each wears the sensor askew, walks at their own pace, and
+    sits much as others stand.
+    """
+    rng, time, rate = np.random.default_rng(seed), 128, 50.0
+    names = ('lying', 'lying on a side', 'sitting', 'standing', 'walking', 'upstairs', 'downstairs', 'running', 'cycling', 'hopping')
+    gravity = np.array([[0, .1, 1], [0, 1, .1], [.9, 0, .4], [1, 0, .1], [1, 0, .1],
+                        [.95, 0, .25], [1, 0, 0], [.95, 0, .2], [.8, 0, .5], [1, 0, 0]])
+    cadence = np.array([0, 0, 0, 0, 1.85, 1.6, 2.0, 2.7, 1.3, 2.3])  # Hz
+    strength = np.array([0, 0, 0, 0, .25, .22, .32, .9, .12, .8])  # g
+    y = np.tile(np.repeat(np.arange(len(names)), windows), people)
+    subject = np.repeat(np.arange(people), len(names) * windows)
+    askew, pace, vigour = rng.normal(0, .15, (people, 3)), rng.normal(1, .1, people), np.exp(rng.normal(0, .25, people))
+    harmonics = np.array([1, .5, .25]) * np.exp(rng.normal(0, .4, (people, len(names), 3, 3)))  # [person, activity, axis, harmonic]
+    lead = rng.uniform(0, 2 * np.pi, (people, len(names), 3, 3))
+    n = len(y)
+    phase = wandering_phase(rng, cadence[y] * pace[subject] * rng.normal(1, .06, n) / rate, time, .03)
+    waves = np.sin(phase[:, :, None, None] * np.arange(1, 4) + lead[subject, y][:, None])  # [n, time, axis, harmonic]
+    force = strength[y] * vigour[subject] * np.exp(rng.normal(0, .2, n))
+    moving = (waves * harmonics[subject, y][:, None]).sum(-1) * force[:, None, None] * [1, .5, .7]
+    still = gravity[y] + askew[subject] + rng.normal(0, .1, (n, 3))
+    restless = .02 + .05 * rng.gamma(1, 1, n) * (strength[y] == 0) + .15 * strength[y]
+    tremor = coloured_noise(rng, (n, time, 3)) * restless[:, None, None]
+    return {'x': (9.81 * (still[:, None] + moving + tremor)).astype(np.float32), 'y': y, 'subject': subject,
+            'classes': np.array(names), 'channels': np.array(['up', 'left', 'forward']), 'sampling_rate_hz': np.float32(rate)}
+
+
+def rare_spikes(seed: int, n: int = 10_000, people: int = 25) -> dict[str, np.ndarray]:
+    """Spikes and slow waves in 3.6 % of windows of EEG, 1 s at 200 Hz; blinks and muscle in others, and an electrode that fell off."""
+    rng, time = np.random.default_rng(seed), 200
+    subject, y = invented_people(rng, n, people), (rng.random(n) < 0.036).astype(int)
+    gain, alpha, sharp = np.exp(rng.normal(0, .25, people)), rng.normal(10, 1, people), rng.uniform(2.5, 5, people)
+    field = np.abs(rng.normal([1, .6, .4], .15, (people, 3)))  # how strong a spike is at each electrode
+    x = coloured_noise(rng, (n, time, 3), 1.5)
+    x += (.5 * np.exp(rng.normal(0, .5, n)))[:, None, None] * np.sin(wandering_phase(rng, alpha[subject] / 200, time, .05))[..., None]
+    at = rng.uniform(30, 140, n)
+    spike = bumps(time, at, sharp[subject]) * 6 - 2.4 * bumps(time, at + 7 * sharp[subject], 5 * sharp[subject])
+    x += (y * np.exp(rng.normal(0, .35, n)))[:, None, None] * spike[..., None] * field[subject][:, None]
+    blink = (rng.random(n) < .06) * rng.uniform(2, 5, n)
+    x += blink[:, None, None] * bumps(time, rng.uniform(0, time, n), np.full(n, 22.0))[..., None] * [1, .3, .1]
+    muscle = (rng.random(n) < .1) * rng.gamma(2, .5, n)
+    x += muscle[:, None, None] * rng.normal(size=x.shape)
+    dead = np.zeros((n, time, 1), np.float32)
+    x = 20e-6 * np.concatenate([x * gain[subject][:, None, None], dead], 2)
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject,
+            'classes': np.array(['background', 'spike']), 'channels': np.array(['F3', 'C3', 'O1', 'P3']),
+            'sampling_rate_hz': np.float32(200)}
+
+
+def sleep_eeg(seed: int, n: int = 1500, people: int = 12) -> dict[str, np.ndarray]:
+    """Five stages of sleep, 60 s at 100 Hz of EEG and EOG: 6 000 samples a window.
+
+    Alpha and muscle awake, theta in N1, spindles and K-complexes in N2, slow waves in N3, theta and saccades in REM; each person has an
+    alpha rhythm, slow waves and an amplifier of their own, and stages last for minutes.
+    """
+    rng, time, rate = np.random.default_rng(seed), 6000, 100.0
+    subject = np.sort(invented_people(rng, n, people))
+    stays = np.array([[.85, .13, .02, 0, 0], [.1, .6, .25, 0, .05], [.02, .05, .78, .1, .05],
+                      [.01, .01, .13, .85, 0], [.04, .05, .06, 0, .85]])
+    y = np.zeros(n, int)
+    for i in range(1, n):
+        y[i] = rng.choice(5, p=stays[y[i - 1]]) if subject[i] == subject[i - 1] else 0
+    alpha, gain, deep = rng.normal(10, .8, people), np.exp(rng.normal(0, .25, people)), np.exp(rng.normal(0, .35, people))
+    seconds = np.arange(time) / rate
+
+    def rhythm(frequency, strength, spread=.4):
+        """[n, time]: a rhythm that comes and goes; `strength` is one a stage."""
+        level = np.asarray(strength)[y] * np.exp(rng.normal(0, spread, n))
+        waxing = np.exp(.6 * coloured_noise(rng, (n, time), 2.5))
+        return level[:, None] * waxing * np.sin(wandering_phase(rng, frequency / rate, time, .08))
+
+    eeg = coloured_noise(rng, (n, time), 1.2) + .2 * rng.normal(size=(n, time)).astype(np.float32)
+    eeg += rhythm(alpha[subject], [1.2, .3, .1, .05, .15])
+    eeg += rhythm(rng.normal(5.5, .7, n), [.2, .6, .4, .3, .55])
+    eeg += deep[subject][:, None] * rhythm(rng.normal(1.2, .25, n), [.1, .25, .8, 2.2, .2])
+    spindles = bursts(rng, n, time, rng.poisson(np.array([0, .4, 4, 1.5, .1])[y]), 35) * np.sin(2 * np.pi * 13.2 * seconds)
+    complexes = bursts(rng, n, time, rng.poisson(np.array([0, .2, 2, .5, 0])[y]), 20)
+    eeg += 1.3 * spindles - 3 * complexes
+    muscle = np.array([1.0, .5, .3, .25, .15])[y] * np.exp(rng.normal(0, .4, n))
+    eeg += .3 * muscle[:, None] * rng.normal(size=(n, time))
+    saccades = np.cumsum(rng.normal(size=(n, time)) * (rng.random((n, time)) < np.array([.012, .003, .0005, .0005, .008])[y][:, None]), 1)
+    saccades -= saccades.mean(1, keepdims=True)
+    eog = .5 * eeg + .7 * coloured_noise(rng, (n, time), 1.5) + .8 * saccades / (1 + .3 * saccades.std(1, keepdims=True))
+    x = np.stack([eeg, eog], -1) * gain[subject][:, None, None] * 15
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['W', 'N1', 'N2', 'N3', 'R']),
+            'channels': np.array(['EEG', 'EOG']), 'sampling_rate_hz': np.float32(rate)}
+
+
+def large(seed: int, n: int = 200_000, people: int = 200) -> dict[str, np.ndarray]:
+    """Breathing and oxygen saturation, a minute at 1 Hz, 200 000 windows: steady, waxing and waning, or interrupted.
+
+    A person's saturation, depth and rate are their own; short interruptions look like waning.
+    """
+    rng, time = np.random.default_rng(seed), 60
+    subject = np.sort(invented_people(rng, n, people))
+    y = rng.choice(3, n, p=[.7, .18, .12])
+    level, depth, pace = rng.normal(95, 1.5, people), np.exp(rng.normal(0, .3, people)), rng.normal(.24, .03, people)
+    x = np.empty((n, time, 2), np.float32)
+    for start in range(0, n, BLOCK):
+        own = slice(start, start + BLOCK)
+        kind, who = y[own], subject[own]
+        m = len(kind)
+        breath = np.sin(wandering_phase(rng, pace[who] * rng.normal(1, .08, m), time, .08))
+        wane = np.sin(wandering_phase(rng, rng.normal(1 / 45, .004, m), time, .05))
+        swing = np.maximum(1 + rng.uniform(.35, 1, m)[:, None] * wane, .05)
+        length = rng.gamma(6, 2, m)
+        gap = 1 - np.minimum(1.5 * bumps(time, rng.uniform(10, 50, m), length / 2), 1) * rng.uniform(.6, 1, m)[:, None]
+        envelope = np.choose(kind[:, None], [np.exp(.2 * coloured_noise(rng, (m, time), 2)), swing, gap])
+        airflow = depth[who][:, None] * envelope * breath + .15 * coloured_noise(rng, (m, time), .5)
+        dip = np.array([.3, 1.2, 3])[kind] * rng.gamma(3, 1 / 3, m)
+        saturation = level[who][:, None] - dip[:, None] * bumps(time, rng.uniform(10, 60, m), np.full(m, 9.0)) + .4 * coloured_noise(
+            rng, (m, time), 1.5)
+        x[own] = np.stack([airflow, saturation], -1)
+    return {'x': x, 'y': y, 'subject': subject, 'classes': np.array(['steady', 'periodic', 'interrupted']),
+            'channels': np.array(['airflow', 'SpO2']), 'sampling_rate_hz': np.float32(1)}
+
+
+def small(seed: int, n: int = 300, people: int = 12) -> dict[str, np.ndarray]:
+    """Beats of a two-lead ECG, 2 s at 125 Hz around each, 300 windows: ordinary ones, or early ones, wide and of another shape."""
+    rng, time, rate = np.random.default_rng(seed), 250, 125.0
+    subject, y = invented_people(rng, n, people), (rng.random(n) < .4).astype(int)
+    period = np.clip(rng.normal(.85, .12, people), .6, 1.2)
+    lead, early = rng.normal([1, .7], [.2, .3], (people, 2)), rng.normal([.9, -.4], [.4, .5], (people, 2))
+    at, width, size = np.array([[-.16, .025, .15], [-.03, .010, -.12], [0, .012, 1], [.03, .012, -.25], [.26, .05, .3]]).T  # P, Q, R, S, T
+    sizes = size * np.exp(rng.normal(0, .25, (people, len(size))))
+    x = np.zeros((n, time, 2))
+    for i in range(n):
+        who = subject[i]
+        spare = y[i] * rng.uniform(.1, .35) * period[who]  # how much too early the beat in the middle is
+        for number in (-2, -1, 0, 1, 2):
+            peak = 1 + rng.normal(0, .02) + number * period[who] + spare * np.sign(number)
+            if number or not y[i]:
+                x[i] += (sizes[who] @ bumps(time, (peak + at) * rate, width * rate))[:, None] * lead[who]
+            else:
+                wide = bumps(time, np.array([peak, peak + .28]) * rate, np.array([rng.uniform(.02, .05), .07]) * rate)
+                x[i] += ([1, -.35] @ wide)[:, None] * early[who] * rng.normal(1, .25)
+    x += .2 * coloured_noise(rng, x.shape, 2) * np.exp(rng.normal(0, .6, (n, 1, 1))) + .08 * rng.normal(size=x.shape)
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['ordinary', 'early']),
+            'channels': np.array(['II', 'V5']), 'sampling_rate_hz': np.float32(rate)}
+
+
+STUDIES = {f.__name__: f for f in (digits, breast_cancer, accelerometer, rare_spikes, sleep_eeg, large, small)}

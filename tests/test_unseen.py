@@ -1,0 +1,55 @@
+"""Studies that nobody tuned for: files that `own_study` takes, the same ones from the same seed, and a table of their runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import unseen, unseen_studies
+from neurostim.data import own_study
+from neurostim.errors import UserError
+
+FEW = {'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4}, 'sleep_eeg': {'n': 120, 'people': 4},
+       'large': {'n': 300, 'people': 6}, 'small': {'n': 60}}
+
+
+@pytest.mark.parametrize('name', unseen_studies.STUDIES)
+def test_a_seed_is_a_study(name, tmp_path, monkeypatch):
+    """Loaded as a user's own, it is whole and finite; again from the same seed it is the same."""
+    made, again = (unseen_studies.STUDIES[name](3, **FEW.get(name, {})) for _ in range(2))
+    assert made.keys() == again.keys() and all(np.array_equal(made[key], again[key]) for key in made)
+    monkeypatch.setitem(unseen_studies.STUDIES, name, lambda seed: made)
+    study = own_study.load(path=unseen.write_study(name, tmp_path))
+    assert len(study.y) == len(made['x']) and np.isfinite(study.x).all() and len(study.subjects) >= 4
+
+
+def test_a_dead_channel_is_dead():
+    assert not unseen_studies.rare_spikes(0, 100, 4)['x'][..., 3].any()
+
+
+def test_rates_of_coloured_noise():
+    """The steeper its spectrum, the smoother the noise; its standard deviation is 1."""
+    noises = [unseen_studies.coloured_noise(np.random.default_rng(0), (50, 400), slope) for slope in (0.0, 1.0, 2.0)]
+    steps = [np.diff(noise, axis=1).std() for noise in noises]
+    assert np.allclose([noise.std() for noise in noises], 1, atol=1e-3) and steps == sorted(steps, reverse=True)
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / 'mine.npz').write_bytes(b'whatever')
+    assert unseen.write_study('mine', tmp_path).read_bytes() == b'whatever'
+    with pytest.raises(UserError, match='absent'):
+        unseen.write_study('absent', tmp_path)
+
+
+def test_a_finished_run_is_a_row_and_not_redone(tmp_path):
+    students = [{'name': name, 'kappa_gap': gap} for name, gap in (('cnn', -0.02), ('svm', 0.05))]
+    files = {'cost.json': {'seconds': 12.3, 'processor_seconds': 20.6, 'peak_gib': 1.5},
+             'results.json': {'study': {'name': 'mine', 'train_windows': 20, 'test_windows': 10, 'classes': ['a', 'b'], 'subjects': 3},
+                              'teacher': {'kappa': 0.9}, 'stimuli': {'method': 'mixture'}, 'students': students},
+             'teacher/teacher.json': {'shape': [8, 2], 'rehearsed': {'method': 'mixture', 'steps': 3}}}
+    for name, content in files.items():
+        path = tmp_path / 'mine' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    cells = [cell.strip() for cell in unseen.row(unseen.run_study(tmp_path / 'mine.npz', [])).strip('|').split('|')]
+    assert cells == ['mine', '30 of 8 x 2', '2', '3', '0.900', 'mixture, steps 3', '+0.015', 'svm +0.050', '12', '21', '1.5']
