@@ -1,0 +1,19 @@
+"""A linear classifier of the flattened input: what is left where windows are few and their features tell classes apart by themselves."""
+
+import flax.linen as nn
+
+from neurostim.models.layers import dropout
+
+
+class Network(nn.Module):
+    """One dense layer, the head, on an input of which dropout leaves out a part (for a linear model a ridge penalty that knows the features'
+    scales: Wager et al. 2013, arXiv 1307.1493). Its only activation is the input."""
+
+    shape: tuple[int, ...]
+    classes: int
+    dropout_rate: float = 0.1
+
+    @nn.compact
+    def __call__(self, x):
+        h = x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
+        return nn.Dense(self.classes, name='head')(dropout(self, h, self.dropout_rate)), {'input': h}
