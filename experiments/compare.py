@@ -43,7 +43,7 @@ def workers(processes: int):
             yield pool, pool
         else:
             threads = (1, os.cpu_count() or 1)
-            stack.enter_context(threadpool_limits(1, 'blas'))  # each student's own threads would only wait for each other
+            stack.enter_context(threadpool_limits(1))  # each student's own threads would only wait for each other
             yield tuple(stack.enter_context(concurrent.futures.ThreadPoolExecutor(number)) for number in threads)
 
 

@@ -63,7 +63,7 @@ def main(results: dict) -> Figure | None:
     low, high = np.clip([min(ends), max(ends)], *LIMITS)
     panels[0].set(ylim=(len(students) + 0.5, -0.5), xlim=(low - 0.02, high + 0.02))
     figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=2, loc='outside upper right')
-    figure.supxlabel('gap in kappa, real windows minus stimuli (or control), 95 % interval; arrows: beyond the axis', fontsize=9)
+    figure.supxlabel('gap in kappa, real windows minus stimuli (or control)\n95 % interval; arrows: beyond the axis', fontsize=9)
     return figure
 
 
