@@ -18,7 +18,7 @@ import optax
 
 from neurostim.models import Model
 
-STEP_NUMBERS = 2**20  # in the windows of a step, at most: a step of long windows costs what passes through the memory
+STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
 
 
@@ -28,7 +28,7 @@ class TrainingOptions:
 
     Attributes:
       steps: most optimiser steps.
-      batch: examples a step; of windows of more than 8 192 numbers fewer (:func:`step_windows`).
+      batch: examples a step; of windows of more than 4 096 numbers fewer (:func:`step_windows`).
       learning_rate: AdamW's peak, reached after 5 % of the steps and followed by a cosine to zero.
       weight_decay: AdamW's.
       balance: exponent of class weighting in the loss: 0 takes classes as they come, 1 gives all the same weight.
