@@ -6,8 +6,8 @@ from neurostim.models.layers import dropout
 
 
 class Network(nn.Module):
-    """One dense layer, the head, on an input of which dropout leaves out a part (for a linear model a ridge penalty that knows the features'
-    scales: Wager et al. 2013, arXiv 1307.1493). Its only activation is the input."""
+    """One dense layer, the head, on an input of which dropout leaves out a part (for a linear model a ridge penalty that knows the
+    features' scales: Wager et al. 2013, arXiv 1307.1493). Its only activation is the input."""
 
     shape: tuple[int, ...]
     classes: int
