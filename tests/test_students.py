@@ -67,7 +67,7 @@ def test_soft_labels_are_learnt_too(name):
     assert (soft.argmax(1) == y).mean() > 0.95
     if name not in students.LIKELIEST:
         assert soft.max(1).mean() < learnt(name).max(1).mean() - 0.02
-    if name not in (*students.LIKELIEST, 'logistic_regression'):  # shrunken regression is not as sure as it might be
+    if name not in (*students.LIKELIEST, 'logistic_regression', 'linear'):  # linear models are not as sure close to a border as far from it
         assert soft.max(1).mean() == pytest.approx(0.8, abs=0.1)
 
 

@@ -4,6 +4,8 @@ import flax.linen as nn
 
 from neurostim.models.layers import dropout
 
+GAIN = 8.0  # of the logits: a step of Adam moves a weight as far as in other families, where many layers' steps add up
+
 
 class Network(nn.Module):
     """One dense layer, the head, on an input of which dropout leaves out a part (for a linear model a ridge penalty that knows the
@@ -16,4 +18,5 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
         h = x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
-        return nn.Dense(self.classes, name='head')(dropout(self, h, self.dropout_rate)), {'input': h}
+        head = nn.Dense(self.classes, kernel_init=nn.initializers.normal(1e-2), name='head')
+        return GAIN * head(dropout(self, h, self.dropout_rate)), {'input': h}
