@@ -269,7 +269,7 @@ def test_networks_that_are_not_private_are_refused_beside_a_promise():
 
 def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):
     study = own_scale_study(200)
-    monkeypatch.setattr(pipeline, 'load_study', lambda config: study)
+    monkeypatch.setattr(pipeline, 'load_study', lambda config, fold=-1: study)
     config = default_config()
     config.teacher.models, config.students = ('mlp',), ('knn',)
     config.teacher.privacy.epsilon, config.teacher.privacy.steps, config.teacher.privacy.batch = 4.0, 10, 50

@@ -8,6 +8,8 @@ Gaussian is drawn from (Nelsen 2006, An Introduction to Copulas, ch. 2).
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,9 +65,16 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
 
 def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
     """Unexcited draws [count, *shape] as they come: not put right, nor clipped."""
+    several = _drawer(method, shape, len(population['class_share']))
+    keys = jax.random.split(jax.random.key(seed), count).reshape(-1, BATCH)
+    return np.concatenate([np.asarray(several(population, batch)) for batch in keys])
+
+
+@functools.cache  # compiled once for teachers of one shape
+def _drawer(method: str, shape: tuple[int, ...], n_classes: int):
+    """Compiles ``(population, keys [n]) -> draws [n, *shape]``."""
     from neurostim.excitation import parameterisation, targets  # which reads this file's maps
     p = parameterisation.NAMES[method](shape)
-    n_classes = len(population['class_share'])
 
     def draw(population, key):
         class_key, draw_key = jax.random.split(key)
@@ -73,9 +82,7 @@ def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, se
         target = targets.Target(jax.nn.one_hot(label, n_classes), label, jnp.float32(2))
         return p.decode(population, *p.start(population, draw_key, target))
 
-    several = jax.jit(jax.vmap(draw, (None, 0)))
-    keys = jax.random.split(jax.random.key(seed), count).reshape(-1, BATCH)
-    return np.concatenate([np.asarray(several(population, batch)) for batch in keys])
+    return jax.jit(jax.vmap(draw, (None, 0)))
 
 
 def _quantiles(x: np.ndarray, levels: np.ndarray) -> np.ndarray:
