@@ -5,18 +5,20 @@ import re
 
 import neurostim as ns
 
+QUICK_COMPILE = True
 README = pathlib.Path(__file__).parents[1] / 'README.md'
 
 
 def test_readme_example(capsys, monkeypatch):
-    """Word for word, but on fewer people and with shorter training."""
+    """Word for word, but on fewer people and with a smaller committee and shorter training."""
     example = re.search(r'```python\n(.*?)```', README.read_text(), re.S)[1]
-    for name, options in {'load_study': {'subjects': 6, 'minutes_per_subject': 30}, 'train_teacher': {'flow_steps': 30, 'steps': 30},
+    for name, options in {'load_study': {'subjects': 6, 'minutes_per_subject': 30},
+                          'train_teacher': {'models': ('cnn', 'mlp'), 'flow_steps': 30, 'steps': 30},
                           'evaluate': {'seeds': 1, 'steps': 20}}.items():
         function = getattr(ns, name)
         monkeypatch.setattr(ns, name, lambda *a, function=function, options=options, **k: function(*a, **{**options, **k}))
     scope = {}
-    exec(example.replace('10_000', '500'), scope)
+    exec(example.replace('10_000', '300'), scope)
     assert [row['name'] for row in scope['results']['students']] == ['cnn', 'random_forest']
     printed = capsys.readouterr().out
     assert 'random_forest' in printed and scope['results']['study']['name'] == 'breathing'

@@ -14,7 +14,7 @@ from neurostim.excitation import store
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLAGS = ('--config=experiments/configs/demo.py', '--config.teacher.models=mlp', '--config.teacher.training.steps=40',
-         '--config.teacher.flow.steps=20', '--config.teacher.flow.width=8',
+         '--config.teacher.flow.steps=0', '--config.excite.method=gaussian',
          '--config.excite.count=9000')  # three shards: one process makes two, the other one
 ENVIRONMENT = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
 

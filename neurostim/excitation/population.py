@@ -7,6 +7,7 @@ recording. A population is a flat dict of float32 arrays; the names' first part 
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,24 +15,27 @@ from threadpoolctl import threadpool_limits
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
 SHIFTED_RANK = 64  # their number where shifted copies of each window make up for the many more numbers of a component
-MIXTURE_ROWS = 5000  # most rows a class that the mixture is fitted to
+MIXTURE_ROWS = 8000  # most rows a class that the mixture is fitted to
 SHIFTED_ROWS = 16_000  # the same with shifted copies
 NUMBERS = 50_000_000  # most numbers in what a statistic is taken from: long windows must not fill the memory
 SERIES_NUMBERS = 2**24  # the same, of what spectra are taken of: several copies of it, in complex numbers
 LEAST_ROWS = 500  # windows of which statistics are taken, however long they are
 BANDS = 256  # most numbers of a spectrum in a descriptor
 REACH = 3.0
-COMPONENTS = 120  # most of the mixture, over all classes
+WINDOWS = 80  # that a component of the mixture averages, where classes are not larger still
+MOST_COMPONENTS = 50  # of the mixture, in a class
+COMPONENTS = 500  # and over all classes
+LEAST_VARIANCE = 1e-3  # of a component along a principal component whose variance is 1
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
 
-@threadpool_limits.wrap(limits=1, user_api='blas')
+@threadpool_limits.wrap(limits=1)
 def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Fits every statistic that suits the kind of study.
 
     On one thread: where other work shares the cores, OpenBLAS's threads wait for each other, and its singular value decomposition was seen
-    not to converge.
+    not to converge; and several threads add up a cluster's rows in another order each time.
 
     Args:
       x: float32 [n, *shape], scaled training windows.
@@ -111,7 +115,7 @@ def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
-    """The mixture of the windows and of copies shifted in time, end to beginning, by a random number of samples.
+    """The mixture of copies of the windows, shifted in time, end to beginning: by a random number of samples, and evenly from there.
 
     A rhythm may begin anywhere: shifts say so outright, where a mixture would need a component for every phase. A component then averages
     as many copies more, which pays for covariances of twice the rank.
@@ -127,8 +131,7 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
         return mixture(x.reshape(len(x), -1), classes, n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS)
     rng = np.random.default_rng(seed)
     time = x.shape[1]
-    shifts = rng.integers(0, time, (copies, len(x)))
-    shifts[0] = 0
+    shifts = rng.integers(0, time, len(x)) + np.arange(copies)[:, None] * time // copies  # no phase is more frequent than another
     order = (np.arange(time) + shifts[..., None]) % time  # [copies, n, time]
     rows = np.take_along_axis(x[None], order[..., None], 2).reshape(copies * len(x), -1)
     return mixture(rows, np.tile(classes, copies), n_classes, seed, SHIFTED_RANK, SHIFTED_ROWS, copies)
@@ -136,29 +139,27 @@ def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: in
 
 def _components(windows: int, n_classes: int) -> int:
     """How many components describe a class of so many windows."""
-    return int(np.clip(windows // 80, 1, max(2, min(30, COMPONENTS // n_classes))))
+    return int(np.clip(windows // WINDOWS, 1, max(2, min(MOST_COMPONENTS, COMPONENTS // n_classes))))
 
 
 def affordable_rank(classes: np.ndarray, n_classes: int) -> int:
-    """A quarter of the windows that a component averages, in the class where these are fewest, within `MIXTURE_RANK`: a covariance
-    of more would be theirs and not the class's."""
+    """An eighth of the windows of the rarest class, within `MIXTURE_RANK`: a covariance of more would be theirs and not the class's."""
     windows = np.bincount(classes, minlength=n_classes)
-    return int(np.clip(min(min(n, MIXTURE_ROWS) // _components(n, n_classes) // 4 for n in windows if n), *MIXTURE_RANK))
+    return int(np.clip(windows[windows > 0].min() // 8, *MIXTURE_RANK))
 
 
 def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, rank: int = 0, most_rows: int = MIXTURE_ROWS,
             copies: int = 1) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
-    A class with n windows gets n / 80 components, at least one and at most 120 over all classes, so that each averages many windows;
-    one that has gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
+    A class with n windows gets n / 80 components, at least one and at most 50, so that each averages many windows; one that has
+    gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
 
     Args:
       rank: most principal components in which the mixture's components differ; 0 takes :func:`affordable_rank`.
       most_rows: most rows a class that are looked at, drawn at random.
       copies: how many rows each window has in `flat`; what counts windows counts them once.
     """
-    from sklearn.mixture import GaussianMixture
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     rank = min(rank or affordable_rank(classes, n_classes), len(scale))
     directions = basis[:, :rank] / scale[:rank]
@@ -178,12 +179,10 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
             spread = np.diag(rows.std(0) + 0.1)
             weights.append([1.0]), centres.append(rows.mean(0)[None]), factors.append(spread[None])
         else:
-            model = GaussianMixture(components, reg_covar=1e-3, max_iter=15, n_init=1, random_state=seed, init_params='k-means++')
-            with np.errstate(all='ignore'):
-                model = _quiet(model.fit, rows)
-            kept = model.weights_ * len(rows) >= fewest
-            weights.append(model.weights_[kept] / model.weights_[kept].sum())
-            centres.append(model.means_[kept]), factors.append(np.linalg.cholesky(model.covariances_[kept]))
+            share, middle, covariance = _clusters(rows, scale[:rank], components, copies, seed)
+            kept = share * len(rows) >= fewest
+            weights.append(share[kept] / share[kept].sum())
+            centres.append(middle[kept]), factors.append(np.linalg.cholesky(covariance[kept]))
         owners.append(np.full(len(weights[-1]), c))
     return {
         'mixture/weight': np.concatenate(weights), 'mixture/owner': np.concatenate(owners),
@@ -192,14 +191,31 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     }
 
 
-def _quiet(function, *args):
-    """Calls a scikit-learn fit without its warning that few iterations were allowed: a rough mixture is what is wanted."""
-    import warnings
+def _clusters(rows: np.ndarray, scale: np.ndarray, components: int, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights [k], centres [k, rank] and covariances [k, rank, rank] of at most so many components of one class.
 
+    Hard clusters, not expectation maximisation, which describes the rows no better and serves students less (BUILD_NOTES). A cluster's
+    covariance is drawn towards that within all of the class's, as if as many windows as there are dimensions had said so: of few windows it
+    would be a plane, and a draw would lie between these very windows.
+
+    Args:
+      rows: [n, rank], in standard deviations along principal components.
+      scale: [rank], these standard deviations: clusters are near in the windows' own units.
+      copies: rows of each window.
+    """
+    from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)
-        return function(*args)
+        warnings.simplefilter('ignore', ConvergenceWarning)  # fewer rows differ than there are components
+        owner = KMeans(components, n_init=1, max_iter=30, random_state=seed).fit_predict(rows * scale)
+    owner = np.unique(owner, return_inverse=True)[1]
+    sizes = np.bincount(owner)
+    centres = np.stack([rows[owner == k].mean(0) for k in range(len(sizes))])
+    apart = rows - centres[owner]
+    covariances = np.stack([apart[owner == k].T @ apart[owner == k] / sizes[k] for k in range(len(sizes))])
+    within = np.tensordot(sizes / len(rows), covariances, 1)
+    said = (sizes / copies / (sizes / copies + rows.shape[1]))[:, None, None]
+    return sizes / len(rows), centres, said * covariances + (1 - said) * within + LEAST_VARIANCE * np.eye(rows.shape[1])
 
 
 def spectral(x: np.ndarray) -> dict[str, np.ndarray]:
