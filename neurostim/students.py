@@ -7,7 +7,6 @@ stimulus. Where an algorithm cannot take distributions, :func:`as_labels` makes 
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 
@@ -15,14 +14,13 @@ import jax
 import numpy as np
 
 from neurostim import models, training
+from neurostim.columns import columns
 from neurostim.errors import choose
 
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
 LIKELIEST = ('random_forest', 'naive_bayes', 'svm')  # students of each window's likeliest class; others are students of all
-COLUMNS = 1024  # most numbers of a window that a classical algorithm sees as they are
-SUMMARY_COLUMNS = 512  # most that it sees of a longer one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,23 +132,6 @@ def _knn(seed):
 CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logistic_regression': _logistic_regression,
              'gradient_boosting': _gradient_boosting, 'naive_bayes': _naive_bayes}
 NAMES = (*models.NAMES, *CLASSICAL)
-
-
-def columns(x: np.ndarray) -> np.ndarray:
-    """What a classical algorithm sees of windows [n, *shape]: all numbers [n, d], or, of more than `COLUMNS`, those of patches.
-
-    Of a long time series the mean and the standard deviation of each patch: how strong it is there, wherever its waves begin, for these
-    algorithms cannot learn filters. Of a large image the mean of each patch. Of long feature vectors all numbers.
-    """
-    if x[0].size <= COLUMNS or x.ndim == 2:
-        return x.reshape(len(x), -1)
-    if x.ndim == 3:
-        places = max(1, SUMMARY_COLUMNS // (2 * x.shape[2]))
-        patches = np.array_split(x, min(places, x.shape[1]), axis=1)
-        return np.concatenate([statistic(patch, axis=1) for statistic in (np.mean, np.std) for patch in patches], 1)
-    side = max(1, math.isqrt(SUMMARY_COLUMNS // x.shape[3]))
-    rows = [row.mean(1) for row in np.array_split(x, min(side, x.shape[1]), axis=1)]
-    return np.concatenate([patch.mean(1) for row in rows for patch in np.array_split(row, min(side, x.shape[2]), axis=1)], 1)
 
 
 def _fit_classical(name, x, targets, seed):

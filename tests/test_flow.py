@@ -10,7 +10,7 @@ import pytest
 from neurostim.excitation import flow
 
 QUICK_COMPILE = True
-OPTIONS = flow.FlowOptions(steps=600, width=24, learning_rate=5e-3, batch=64)
+OPTIONS = flow.FlowOptions(steps=600, width=24, learning_rate=5e-3, batch=128)
 
 
 def waves(n, seed=0, time=24):

@@ -154,22 +154,6 @@ def test_many_windows_are_thinned_for_kernel_machines_and_trees(monkeypatch):
         assert (first.argmax(1) == toy(seed=1)[1]).mean() > 0.95 and np.abs(first - second).max() > 1e-6
 
 
-@pytest.mark.parametrize('shape', [(6000, 1), (6000, 20), (700, 600), (90, 80, 3), (3000, 1, 2), (1024, 1), (5000,)])
-def test_classical_algorithms_see_long_windows_by_patches(shape):
-    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
-    seen = students.columns(x)
-    if np.prod(shape) <= students.COLUMNS or len(shape) == 1:
-        return np.testing.assert_array_equal(seen, x.reshape(3, -1))
-    assert seen.shape[1] <= max(students.SUMMARY_COLUMNS, 2 * shape[-1])
-    np.testing.assert_array_equal(students.columns(x[1:2]), seen[1:2])
-    # How strong a series is anywhere is seen, its waves' beginnings hardly.
-    if len(shape) == 2 and shape[1] == 1:
-        half = seen.shape[1] // 2
-        np.testing.assert_allclose(seen[:, half:].mean(), x.std(), rtol=0.05)
-        np.testing.assert_allclose(students.columns(3 * x + 1)[:, half:], 3 * seen[:, half:], rtol=1e-3)
-    np.testing.assert_allclose(students.columns(np.full((1, *shape), 2.0))[:, : shape[-1]], 2)
-
-
 def test_a_classical_algorithm_learns_from_long_windows():
     """Noise of one of three strengths, in windows of 3000 samples: hopeless sample by sample, plain by patches."""
     rng, y = np.random.default_rng(0), np.arange(240) % CLASSES
