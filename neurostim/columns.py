@@ -15,37 +15,50 @@ PLACES = 6  # patches of a long time series
 FEWEST_SAMPLES = 16  # of a patch, where a window has as many
 BANDS = 12  # of frequencies in a patch
 SILENCE = 1e-6  # power below which a band counts as silent; scaled windows have power 1
+USUAL = 1e-3  # power in a band that becomes 0
 PICTURE = 512  # most numbers of a large image
 AT_ONCE = 2**22  # numbers of windows whose spectra are taken together
 
 
 def columns(x: np.ndarray) -> np.ndarray:
-    """Numbers [n, d] of scaled windows [n, *shape].
+    """Numbers [n, d] of scaled windows [n, *shape]: of a long time series what :func:`of_series` says, of a large image the mean of each
+    patch, else all of them. Feature vectors are seen whole, however long."""
+    if is_long_series(x.shape[1:]):
+        several = max(1, AT_ONCE // x[0].size)
+        return np.concatenate([of_series(x[i:i + several], np) for i in range(0, len(x), several)])
+    return _image(x) if x.ndim == 4 and x[0].size > MOST else x.reshape(len(x), -1)
 
-    Of a long time series, for each of some patches and each channel: the mean, and the logarithm of the power in bands of frequencies, each
-    about as much wider than the one before. Of a large image the mean of each patch. Feature vectors are seen whole, however long.
+
+def is_long_series(shape: tuple[int, ...]) -> bool:
+    """Whether windows of this shape are time series of more numbers than are seen as they are."""
+    return len(shape) == 2 and shape[0] * shape[1] > MOST
+
+
+def of_series(x, xp):
+    """Windows [..., time, channels] -> [..., d]: for each of some patches and each channel the mean, and the logarithm of the amplitude in
+    bands of frequencies, each about as much wider than the one before.
+
+    Args:
+      xp: the library that computes it: NumPy, or `jax.numpy` where it is a part of a network.
     """
-    if x[0].size <= MOST or x.ndim == 2:
-        return x.reshape(len(x), -1)
-    if x.ndim == 4:
-        return _image(x)
-    several = max(1, AT_ONCE // x[0].size)
-    return np.concatenate([_series(x[i:i + several]) for i in range(0, len(x), several)])
-
-
-def _series(x):
-    n, time, channels = x.shape
+    *leading, time, channels = x.shape
     places = int(np.clip(time // FEWEST_SAMPLES, 1, PLACES))
     length = time // places
-    patches = x[:, :places * length].reshape(n * places, length, channels)
-    means = patches.mean(1, keepdims=True)
+    patches = x[..., :places * length, :].reshape(*leading, places, length, channels)
+    means = patches.mean(-2, keepdims=True)
     taper = np.hanning(length + 2)[1:-1].astype(np.float32)
-    spectrum = np.fft.rfft((patches - means) * taper[:, None], axis=1)
-    edges = np.unique(np.round(np.geomspace(1, max(2, length // 2 + 1), BANDS + 1)).astype(int))
-    edges = edges[edges <= spectrum.shape[1]]
-    power = 2 * np.abs(spectrum[:, :edges[-1]]) ** 2 / (length * (taper**2).sum())
-    bands = np.add.reduceat(power, edges[:-1], axis=1) if len(edges) > 1 else power[:, :0]
-    return np.concatenate([means, np.log(bands + SILENCE)], 1).reshape(n, -1).astype(np.float32)
+    spectrum = xp.fft.rfft((patches - means) * taper[:, None], axis=-2)
+    power = (spectrum.real**2 + spectrum.imag**2) * np.float32(2 / (length * (taper**2).sum()))
+    bands = xp.einsum('bf,...fc->...bc', _bands(length), power)
+    return xp.concatenate([means, 0.5 * xp.log((bands + SILENCE) / USUAL)], -2).reshape(*leading, -1).astype(np.float32)
+
+
+def _bands(length: int) -> np.ndarray:
+    """[bands, length // 2 + 1], 1 where a frequency, in cycles a patch of `length` samples, belongs to a band; 0 belongs to none."""
+    most = length // 2 + 1
+    edges = np.unique(np.round(np.geomspace(1, max(2, most), BANDS + 1)).astype(int))
+    at = np.arange(most)
+    return ((at >= edges[:-1, None]) & (at < edges[1:, None])).astype(np.float32)
 
 
 def _image(x):

@@ -1,10 +1,12 @@
 """What classical algorithms see of long windows."""
 
+import jax
 import numpy as np
 import pytest
 
 from neurostim import columns
 from neurostim.columns import columns as see
+from neurostim.models.layers import numbers
 
 SHAPES = [(6000, 1), (6000, 20), (700, 600), (3, 400), (1, 1200), (90, 80, 3), (3000, 1, 2), (1024, 1), (5000,)]
 
@@ -31,7 +33,7 @@ def test_as_many_windows_at_once_as_there_is_room_for(monkeypatch):
 def by_patch(x):
     """(means, powers of bands [n, places, bands]) of windows of one channel."""
     seen = see(x.astype(np.float32)).reshape(len(x), columns.PLACES, -1)
-    return seen[..., 0], np.exp(seen[..., 1:])
+    return seen[..., 0], columns.USUAL * np.exp(2 * seen[..., 1:])
 
 
 def test_bands_share_out_the_power_of_noise():
@@ -55,3 +57,11 @@ def test_strength_shifts_the_logarithms():
     (means, power), (more_means, more_power) = by_patch(x), by_patch(3 * x + 1)
     np.testing.assert_allclose(more_means, 3 * means + 1, atol=1e-4)
     np.testing.assert_allclose(more_power, 9 * power, rtol=1e-2, atol=1e-4)
+
+
+def test_networks_see_the_same():
+    x = np.random.default_rng(0).normal(size=(2, 2, 1500, 3)).astype(np.float32)
+    seen = jax.jit(lambda x: numbers(x, (1500, 3)))(x)
+    np.testing.assert_allclose(seen.reshape(4, -1), see(x.reshape(4, 1500, 3)), atol=1e-4)
+    short = x[..., :20, :]
+    np.testing.assert_array_equal(numbers(short, (20, 3)), short.reshape(2, 2, 60))

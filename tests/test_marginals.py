@@ -22,7 +22,7 @@ def population_of(shape, kind):
     return x, jax.tree.map(jnp.asarray, population | marginals.fit(population, shape, x))
 
 
-def draws(population, method, shape, count=20_000, put_right=True):
+def draws(population, method, shape, count=6000, put_right=True):
     p = parameterisation.make(method, shape, population, put_right)
 
     def one(key):

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neurostim.columns import is_long_series, of_series
+
 # Toom-Cook's points besides 0 and infinity, in the order in which they are used: small numbers keep rounding small.
 POINTS = (1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 0.75, -4 / 3)
 TILES = range(2, 8)  # outputs at once that are considered: more would round too coarsely
@@ -238,6 +240,14 @@ class GroupNorm(nn.Module):
         scale = self.param('scale', nn.initializers.ones, (channels,)).astype(dtype)
         bias = self.param('bias', nn.initializers.zeros, (channels,)).astype(dtype)
         return group_norm(groups, self.space, x.astype(dtype), scale, bias).astype(x.dtype)
+
+
+def numbers(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """[..., *shape] -> [..., d], for a network without filters: all numbers, but of a long time series how strong its bands of frequencies
+    are, as classical algorithms see it."""
+    if is_long_series(shape):
+        return of_series(x, jnp)
+    return x.reshape(*x.shape[: x.ndim - len(shape)], -1)
 
 
 @jax.custom_vjp

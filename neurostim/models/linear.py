@@ -1,8 +1,8 @@
-"""A linear classifier of the flattened input: what is left where windows are few and their features tell classes apart by themselves."""
+"""A linear classifier of the input's numbers: what is left where windows are few and their features tell classes apart by themselves."""
 
 import flax.linen as nn
 
-from neurostim.models.layers import dropout
+from neurostim.models.layers import dropout, numbers
 
 GAIN = 8.0  # of the logits: a step of Adam moves a weight as far as in other families, where many layers' steps add up
 
@@ -17,6 +17,6 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        h = x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
+        h = numbers(x, self.shape)
         head = nn.Dense(self.classes, kernel_init=nn.initializers.normal(1e-2), name='head')
         return GAIN * head(dropout(self, h, self.dropout_rate)), {'input': h}

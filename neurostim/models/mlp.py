@@ -1,8 +1,8 @@
-"""A multilayer perceptron on the flattened input."""
+"""A multilayer perceptron on the input's numbers."""
 
 import flax.linen as nn
 
-from neurostim.models.layers import dropout
+from neurostim.models.layers import dropout, numbers
 
 
 class Network(nn.Module):
@@ -16,7 +16,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
         activations = {}
-        h = x.reshape(*x.shape[: x.ndim - len(self.shape)], -1)
+        h = numbers(x, self.shape)
         for i, width in enumerate((self.width, self.width // 2)):
             h = activations[f'dense{i}'] = nn.silu(nn.Dense(width, name=f'dense{i}')(h))
             h = dropout(self, h, self.dropout_rate)
