@@ -94,6 +94,30 @@ def test_a_class_of_many_windows_has_more_directions_of_its_own(n, known, monkey
     assert (found[:, :30].std() / found[:, 30:].std() > 3) == known
 
 
+def test_a_component_of_few_windows_is_drawn_towards_its_class():
+    """Two clumps, one with a tenth of the windows, that vary along different directions: of its own the small one says a part only."""
+    rng = np.random.default_rng(0)
+    small = np.arange(660) < 60
+    rows = rng.normal(size=(660, 20)) * np.where(small[:, None] == (np.arange(20) < 10), 3.0, 0.5) + 60 * small[:, None]
+    weights, centres, covariances = population._clusters(rows, np.ones(20), 2, 1, 0)
+    few, many = np.argsort(weights)
+    np.testing.assert_allclose(weights[[few, many]], [60 / 660, 600 / 660])
+    np.testing.assert_allclose(centres[few], rows[small].mean(0))
+    own = [np.cov(rows[which].T, bias=True) for which in (small, ~small)]
+    within = (60 * own[0] + 600 * own[1]) / 660
+    for k, n, covariance in ((few, 60, own[0]), (many, 600, own[1])):
+        wanted = (n * covariance + 20 * within) / (n + 20) + population.LEAST_VARIANCE * np.eye(20)
+        np.testing.assert_allclose(covariances[k], wanted, atol=1e-9)
+
+
+def test_a_class_of_few_different_windows_has_no_empty_component():
+    x = np.repeat(np.random.default_rng(0).normal(size=(3, 6)), 200, 0)
+    statistics = fit(x)
+    assert len(statistics['mixture/weight']) == 3
+    assert all(np.isfinite(value).all() for value in statistics.values())
+    assert np.isfinite(draws('mixture', (6,), statistics, 0)).all()
+
+
 def rhythms(n=400, time=24, seed=0, strength=1.0):
     """Two channels with one coloured noise, the second a quarter of a cycle late and half as strong; opposite offsets."""
     rng = np.random.default_rng(seed)

@@ -288,7 +288,7 @@ def test_a_failure_leaves_the_earlier_report(tmp_path, monkeypatch, stage):
         raise OSError('disk full')
 
     (tmp_path / 'report.html').write_text('earlier')
-    monkeypatch.setattr(*((report, 'html', fail) if stage == 'render' else (report.os, 'replace', fail)))
+    monkeypatch.setattr(*((report.page, 'html', fail) if stage == 'render' else (report.page.os, 'replace', fail)))
     with pytest.raises(OSError, match='disk full'):
         report.write(tmp_path / 'report.html', some_results(), {})
     assert (tmp_path / 'report.html').read_text() == 'earlier' and [p.name for p in tmp_path.iterdir()] == ['report.html']
