@@ -23,6 +23,15 @@ def waves(n, seed=0, time=24):
     return x[..., None].astype(np.float32), y
 
 
+@pytest.fixture
+def optimised():
+    """Compiles as usual: of long loops that is the faster way."""
+    before = jax.config.values['jax_disable_most_optimizations']
+    jax.config.update('jax_disable_most_optimizations', False)
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @functools.cache
 def fitted():
     x, y = waves(800)
@@ -33,7 +42,7 @@ def draws(population, shape, label, count=400):
     return np.asarray(jax.jit(jax.vmap(lambda key: flow.draw(population, shape, key, label)))(jax.random.split(jax.random.key(1), count)))
 
 
-def test_draws_are_like_the_windows_of_their_class():
+def test_draws_are_like_the_windows_of_their_class(optimised):
     x, y = waves(800, seed=1)
     for label in (0, 1):
         made, real = (np.abs(np.fft.rfft(a[..., 0], axis=1)) for a in (draws(fitted(), (24, 1), label), x[y == label]))
@@ -45,7 +54,7 @@ def test_draws_are_like_the_windows_of_their_class():
     assert np.abs(np.exp(1j * phase).mean()) < 0.15  # a rhythm begins anywhere
 
 
-def test_draws_are_not_copies():
+def test_draws_are_not_copies(optimised):
     """Of noise alone there is nothing to learn: a draw is as far from the windows it learnt from as a new one is."""
     rng = np.random.default_rng(0)
     x, new = rng.normal(size=(2, 300, 16, 1)).astype(np.float32)
