@@ -1,4 +1,5 @@
-"""What a classical algorithm sees of a window: all of its numbers, or, of a long one, what a practitioner would make of them.
+"""What classical algorithms and networks without filters see of a window: all of its numbers, or, of a long one, what a
+practitioner would make of them.
 
 Such algorithms cannot learn filters: from thousands of samples of a recording trees, neighbours and linear classifiers learn hardly
 anything. What they are usually given is how strong each band of frequencies is.
@@ -35,8 +36,8 @@ def is_long_series(shape: tuple[int, ...]) -> bool:
 
 
 def of_series(x, xp):
-    """Windows [..., time, channels] -> [..., d]: for each of some patches and each channel the mean, and the logarithm of the amplitude in
-    bands of frequencies, each about as much wider than the one before.
+    """Scaled windows [..., time, channels] -> float32 [..., d]: for each of some patches and each channel the mean, and the logarithm of
+    the amplitude in bands of frequencies, each about as much wider than the one before.
 
     Args:
       xp: the library that computes it: NumPy, or `jax.numpy` where it is a part of a network.
@@ -62,6 +63,7 @@ def _bands(length: int) -> np.ndarray:
 
 
 def _image(x):
+    """Means [n, d] of the patches of images [n, height, width, channels]."""
     side = max(1, math.isqrt(PICTURE // x.shape[3]))
     rows = [row.mean(1) for row in np.array_split(x, min(side, x.shape[1]), axis=1)]
     return np.concatenate([patch.mean(1) for row in rows for patch in np.array_split(row, min(side, x.shape[2]), axis=1)], 1)

@@ -19,7 +19,6 @@ from neurostim.study import make_study
 from neurostim.training import cross_entropy
 
 QUICK_COMPILE = True
-pytestmark = pytest.mark.usefixtures('compile_once')
 OPTIONS = PrivacyOptions(epsilon=8.0, steps=30, batch=40, views=2)
 RNG = np.random.default_rng(0)
 X, TARGETS = RNG.normal(size=(12, 16, 1)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(12) % 2]

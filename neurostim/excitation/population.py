@@ -152,8 +152,8 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
             copies: int = 1) -> dict[str, np.ndarray]:
     """A mixture of Gaussians for each class in the leading principal components; the other components are one Gaussian.
 
-    A class with n windows gets n / 80 components, at least one and at most 50, so that each averages many windows; one that has
-    gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
+    A class with n windows gets n / 80 components, at least one and at most 50 (500 over all classes), so that each averages many
+    windows; one that has gathered fewer than `FEWEST` is left out. For a class of fewer windows the whole population stands in.
 
     Args:
       rank: most principal components in which the mixture's components differ; 0 takes :func:`affordable_rank`.
@@ -194,7 +194,7 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
 def _clusters(rows: np.ndarray, scale: np.ndarray, components: int, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights [k], centres [k, rank] and covariances [k, rank, rank] of at most so many components of one class.
 
-    Hard clusters, not expectation maximisation, which describes the rows no better and serves students less (BUILD_NOTES). A cluster's
+    Hard clusters, not expectation maximisation, which serves students less (BUILD_NOTES). A cluster's
     covariance is drawn towards that within all of the class's, as if as many windows as there are dimensions had said so: of few windows it
     would be a plane, and a draw would lie between these very windows.
 
