@@ -21,6 +21,9 @@ LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
 LIKELIEST = ('random_forest', 'naive_bayes', 'svm')  # students of each window's likeliest class; others are students of all
+TUNED = {  # parameter and values of algorithms whose best setting differs most from one set of windows to another (BUILD_NOTES)
+    'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
+    'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +48,14 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
       x: float32 [n, *shape], scaled.
       targets: float32 [n, classes], distributions.
       seed: of initial weights, minibatches, trees.
-      held: bool [n], windows that a network uses to stop early. Classical algorithms, which do not need them, train on all.
+      held: bool [n], windows by which a network stops early, and an algorithm of `TUNED` is tuned, to be trained on all afterwards.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
         return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=1000), capacity or (None, None))
-    return _fit_classical(name, x, targets, seed)
+    return _fit_classical(name, x, targets, seed, held)
 
 
 def is_deterministic(name: str) -> bool:
@@ -134,20 +137,40 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
-def _fit_classical(name, x, targets, seed):
-    flat, classes = columns(x), targets.shape[1]
-    model = CLASSICAL[name](seed)
+def _fit_classical(name, x, targets, seed, held):
+    flat = columns(x)
+    predict = _train(name, flat, targets, seed, _tune(name, flat, targets, seed, held))
+    return Student(name, lambda windows: predict(columns(windows)))
+
+
+def _tune(name, flat, targets, seed, held) -> dict:
+    """The setting whose answers on the held rows, of which it has seen none, are the likeliest by their own distributions."""
+    if name not in TUNED or held.all() or not held.any():
+        return {}
+    parameter, values = TUNED[name]
+
+    def agreement(value):
+        answers = _train(name, flat[~held], targets[~held], seed, {parameter: value})(flat[held]).argmax(1)
+        return np.take_along_axis(targets[held], answers[:, None], 1).mean()
+
+    return {parameter: max(values, key=agreement)}
+
+
+def _train(name, flat, targets, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:
+    """An algorithm trained on rows flat [n, d]: rows -> probabilities [n, classes]."""
+    classes = targets.shape[1]
+    model = CLASSICAL[name](seed).set_params(**parameters)
     if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
         model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
         model.fit(flat, targets)
-        return Student(name, lambda windows: model.predict(columns(windows)).reshape(len(windows), classes))
+        return lambda rows: model.predict(rows).reshape(len(rows), classes)
     if name == 'svm' and len(flat) > KERNEL_ROWS:
-        rows = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
-        flat, targets = flat[rows], targets[rows]
+        some = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
+        flat, targets = flat[some], targets[some]
     rows, labels, weights = as_labels(name, targets)
     if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
         only = np.eye(classes, dtype=np.float32)[labels[0]]
-        return Student(name, lambda windows: np.tile(only, (len(windows), 1)))
+        return lambda rows: np.tile(only, (len(rows), 1))
     if name == 'random_forest' and len(rows) > TREE_ROWS:
         model.set_params(max_samples=TREE_ROWS)
     if hasattr(model, 'steps'):
@@ -155,16 +178,15 @@ def _fit_classical(name, x, targets, seed):
     else:
         model.fit(flat[rows], labels, sample_weight=weights)
 
-    def predict(windows):
-        windows = columns(windows)
-        out = np.zeros((len(windows), classes), np.float32)
+    def predict(rows):
+        out = np.zeros((len(rows), classes), np.float32)
         if name == 'svm':  # ranks by the decision value: a calibrated probability would cost five more fits
-            decision = model.decision_function(windows)
+            decision = model.decision_function(rows)
             decision = np.stack([-decision, decision], 1) / 2 if decision.ndim == 1 else decision
             scores = np.exp(decision - decision.max(1, keepdims=True))
             out[:, model.classes_] = scores / scores.sum(1, keepdims=True)
         else:
-            out[:, model.classes_] = model.predict_proba(windows)
+            out[:, model.classes_] = model.predict_proba(rows)
         return out
 
-    return Student(name, predict)
+    return predict

@@ -51,6 +51,34 @@ def assert_distributions(found, n):
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
 
 
+def neighbours_asked(labels, x, held):
+    """How many neighbours answer: each has one label, so that beliefs are multiples of one over their number."""
+    beliefs = students.fit('knn', x, one_hot(labels), 0, held).predict(x)
+    return next(k for k in students.TUNED['knn'][1] if np.allclose(beliefs * k, np.round(beliefs * k), atol=1e-4))
+
+
+def test_neighbours_are_tuned_by_windows_that_they_have_not_seen():
+    x, y = toy(n=720)
+    held = np.arange(len(x)) % 8 >= 7
+    rng = np.random.default_rng(0)
+    noisy = np.where(rng.random(len(y)) < 0.45, rng.integers(0, CLASSES, len(y)), y)  # many neighbours outvote a wrong label
+    assert neighbours_asked(noisy, x, held) > 5
+    apart = np.arange(len(x)) // 8  # each eight windows lie by themselves, and the next eight are of another class
+    alone = (100.0 * apart[:, None, None] + np.zeros((1, *SHAPE))).astype(np.float32)
+    assert neighbours_asked(apart % CLASSES, alone, held) < 9
+
+
+def test_an_algorithm_that_is_tuned_learns_from_all_windows_in_the_end():
+    x, y = toy()
+    held = np.arange(len(x)) % 8 >= 7
+    tuned = students.fit('logistic_regression', x, one_hot(y, 0.8), 0, held).predict(x)
+    whole = [students._train('logistic_regression', x.reshape(len(x), -1), one_hot(y, 0.8), 0, {'logisticregression__C': value})(
+        x.reshape(len(x), -1)) for value in students.TUNED['logistic_regression'][1]]
+    assert any(np.array_equal(tuned, each) for each in whole)
+    by_default = students.fit('logistic_regression', x, one_hot(y, 0.8), 0, np.zeros(len(x), bool)).predict(x)  # nothing to tune by
+    assert np.array_equal(by_default, whole[students.TUNED['logistic_regression'][1].index(0.1)])
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_a_separable_problem_is_learnt(name):
     x, y = toy(seed=1)

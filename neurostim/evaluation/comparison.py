@@ -58,14 +58,15 @@ def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
     """The real training windows twice: 'real' with true labels, 'real_soft' with the teacher's beliefs.
 
     `real_check` and `real_soft_check` leave out the held windows: a classical algorithm, which otherwise learns from all, is validated
-    there. Of more than `LEARNT` windows as many are drawn at random.
+    there; what it is tuned by is held out of the rest. Of more than `LEARNT` windows as many are drawn at random.
     """
     train = study.part(test=False).at_most(*LEARNT)
     x = teacher.scaling.forward(train.x)
     held = validation_split(train, seed=0)
     truth = np.eye(len(study.classes), dtype=np.float32)[train.y]
     sources = {'real': Source(x, truth, held), 'real_soft': Source(x, teacher.predict_scaled(x), held)}
-    checks = {f'{name}_check': Source(*(column[~held] for column in source)) for name, source in sources.items()}
+    inner = validation_split(train.take(~held), seed=0)
+    checks = {f'{name}_check': Source(source.x[~held], source.targets[~held], inner) for name, source in sources.items()}
     return sources | checks
 
 
