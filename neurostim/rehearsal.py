@@ -26,7 +26,7 @@ STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers 
 WINDOWS = 2000  # that students are asked about
 MARGIN = 0.01  # of kappa by which marginals as they come, or other targets, must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
-UNEVEN = 1.5  # how many times as frequent as its even share a class must be for natural shares to be tried
+UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
@@ -37,15 +37,17 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
-    """What is tried, one after the other, instead of even classes and beliefs that are mostly sure: {field of
-    :class:`neurostim.excitation.produce.TargetSettings`: value} each."""
+    """What is tried instead of even classes and beliefs that are mostly sure: {field of
+    :class:`neurostim.excitation.produce.TargetSettings`: value} each. Natural shares and less sure beliefs may serve together where
+    neither does alone."""
     share = np.asarray(population['class_share'])
-    return [{'classes': 'natural'}] * bool(share.max() * len(share) > UNEVEN) + [{'concentration': 2.0}]
+    natural, unsure = {'classes': 'natural'}, {'concentration': 2.0}
+    return [natural, unsure, {**natural, **unsure}] if share.max() * len(share) > UNEVEN else [unsure]
 
 
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
-    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then those
-    of :func:`other_targets` that do still better.
+    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the one
+    of :func:`other_targets` that does still better.
 
     Args:
       x: float32 [n, *shape], training windows in the study's units.
@@ -77,9 +79,5 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
         kappa = score({**way, 'marginals': False}, {})
         if kappa > best + MARGIN:
             best, way = kappa, {**way, 'marginals': False}
-    target = {}
-    for other in other_targets(teacher.population):
-        kappa = score(way, {**target, **other})
-        if kappa > best + MARGIN:
-            best, target = kappa, {**target, **other}
-    return {**way, **target}
+    kappa, target = max(((score(way, target), target) for target in other_targets(teacher.population)), key=lambda scored: scored[0])
+    return {**way, **target} if kappa > best + MARGIN else way
