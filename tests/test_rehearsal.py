@@ -57,7 +57,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
 
 @pytest.mark.parametrize('share, tried', [
     ((0.5, 0.5), [{'concentration': 2.0}]),
-    ((0.8, 0.2), [{'classes': 'natural'}, {'concentration': 2.0}])])
+    ((0.8, 0.2), [{'classes': 'natural'}, {'concentration': 2.0}, {'classes': 'natural', 'concentration': 2.0}])])
 def test_natural_shares_are_tried_where_classes_are_uneven(share, tried):
     assert rehearsal.other_targets({'class_share': np.array(share)}) == tried
 
