@@ -38,8 +38,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried instead of even classes and beliefs that are mostly sure: {field of
-    :class:`neurostim.excitation.produce.TargetSettings`: value} each. Natural shares and less sure beliefs may serve together where
-    neither does alone."""
+    :class:`neurostim.excitation.produce.TargetSettings`: value} each. Two may serve together where neither does alone."""
     share = np.asarray(population['class_share'])
     natural, unsure = {'classes': 'natural'}, {'concentration': 2.0}
     return [natural, unsure, {**natural, **unsure}] if share.max() * len(share) > UNEVEN else [unsure]
