@@ -57,15 +57,15 @@ def test_draws_are_like_the_windows_of_their_class(optimised):
 def test_draws_are_not_copies(optimised):
     """Of noise alone there is nothing to learn: a draw is as far from the windows it learnt from as a new one is."""
     rng = np.random.default_rng(0)
-    x, new = rng.normal(size=(2, 300, 16, 1)).astype(np.float32)
-    population = flow.fit(x, np.zeros(300, int), np.arange(300) % 6 == 0, 1, OPTIONS, seed=0)
-    made = draws(population, (16, 1), 0, 300)
+    x, new = rng.normal(size=(2, 800, 24, 1)).astype(np.float32)
+    population = flow.fit(x, np.arange(800) % 2, np.arange(800) % 8 == 0, 2, OPTIONS, seed=0)
+    made = draws(population, (24, 1), 0)
 
     def nearest(a):
         return np.median(np.linalg.norm((a[:, None] - x)[..., 0], axis=2).min(1))
 
     assert nearest(made) > 0.93 * nearest(new)
-    assert nearest(x[:50] + 0.3 * rng.normal(size=(50, 16, 1))) < 0.5 * nearest(new)  # copies would be seen
+    assert nearest(x[:50] + 0.3 * rng.normal(size=(50, 24, 1))) < 0.5 * nearest(new)  # copies would be seen
 
 
 def test_loss_is_nothing_for_the_true_velocity_and_more_for_another():
