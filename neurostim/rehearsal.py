@@ -45,8 +45,8 @@ def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
 
 
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
-    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the one
-    of :func:`other_targets` that does still better.
+    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the
+    one of :func:`other_targets` that does still better.
 
     Args:
       x: float32 [n, *shape], training windows in the study's units.

@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import contextlib
 import os
 
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy: threads that wait for each other cost more than they bring
@@ -14,13 +15,27 @@ from neurostim.study import make_study
 from neurostim.teacher import train_teacher
 
 
+@contextlib.contextmanager
+def without_most_optimisations(without: bool):
+    before = jax.config.values['jax_disable_most_optimizations']
+    jax.config.update('jax_disable_most_optimizations', without)
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def quick_compile(request):
     """A module with ``QUICK_COMPILE = True`` compiles without most of XLA's optimisations: three times faster."""
-    before = jax.config.values['jax_disable_most_optimizations']
-    jax.config.update('jax_disable_most_optimizations', before or getattr(request.module, 'QUICK_COMPILE', False))
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+    already = jax.config.values['jax_disable_most_optimizations']
+    with without_most_optimisations(already or getattr(request.module, 'QUICK_COMPILE', False)):
+        yield
+
+
+@pytest.fixture
+def optimised():
+    """Compiles as usual in a module with ``QUICK_COMPILE``: of long loops that is the faster way."""
+    with without_most_optimisations(False):
+        yield
 
 
 @pytest.fixture(scope='module')

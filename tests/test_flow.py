@@ -23,15 +23,6 @@ def waves(n, seed=0, time=24):
     return x[..., None].astype(np.float32), y
 
 
-@pytest.fixture
-def optimised():
-    """Compiles as usual: of long loops that is the faster way."""
-    before = jax.config.values['jax_disable_most_optimizations']
-    jax.config.update('jax_disable_most_optimizations', False)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
-
-
 @functools.cache
 def fitted():
     x, y = waves(800)
