@@ -26,6 +26,7 @@ STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers 
 WINDOWS = 2000  # that students are asked about
 MARGIN = 0.01  # of kappa by which marginals as they come, or other targets, must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
+CHOSEN = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # hardly a step, which would blunt what trees and kernel machines look at
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
@@ -33,7 +34,8 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
     there = {'flow': flow.fitted(population), 'modulated': 'modulated/mean' in population, 'mixture': True}
-    return [{'method': method, **steps} for method in there if there[method] for steps in ({}, gentle)[: 1 if method == 'flow' else 2]]
+    return [{'method': method, **search} for method in there if there[method]
+            for search in ([{}] if method == 'flow' else [{}, gentle, CHOSEN])]
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
@@ -67,7 +69,7 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
         shown, all_of_them = teacher.scaling.forward(made.x), np.zeros(len(made.x), bool)
         answers = (students.fit(name, shown, made.probabilities, seed, all_of_them).predict(asked) for name in STUDENTS)
         kappa = float(np.mean([utility.score(truth, answer)['kappa'] for answer in answers]))
-        told = ', marginals as they come' * (not settings.marginals)
+        told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
         told += ''.join(f', {name} {value}' for name, value in target.items())
         report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappa:.3f} of quick students')
         return kappa

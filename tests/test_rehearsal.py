@@ -16,7 +16,7 @@ QUICK_COMPILE = True
 def test_ways_are_those_that_the_population_has():
     names = [[way['method'] for way in rehearsal.ways(dict.fromkeys(keys))]
              for keys in (('mixture/mean',), ('mixture/mean', 'modulated/mean'), ('flow/a', 'modulated/mean', 'mixture/mean'))]
-    assert names == [['mixture'] * 2, ['modulated'] * 2 + ['mixture'] * 2, ['flow'] + ['modulated'] * 2 + ['mixture'] * 2]
+    assert names == [['mixture'] * 3, ['modulated'] * 3 + ['mixture'] * 3, ['flow'] + ['modulated'] * 3 + ['mixture'] * 3]
 
 
 @pytest.mark.parametrize('best', ['modulated', 'mixture'])
@@ -33,7 +33,7 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     monkeypatch.setattr(rehearsal, 'STIMULI', (200, 200, 1))
     found = rehearsal.rehearse(teacher, train.x, train.y, 0, lines.append)
     marginals_tried = [line for line in lines if 'marginals as they come' in line]
-    assert found['method'] == best and len(lines) == 6 and all('kappa' in line for line in lines)
+    assert found['method'] == best and len(lines) == 8 and all('kappa' in line for line in lines)
     assert len(marginals_tried) == 1 and 'marginals' not in found  # no better, so left as it is
 
 
@@ -92,6 +92,19 @@ def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
     asked = produce.resolve(produce.Settings(method='gaussian'), kept)
     assert (asked.method, asked.steps) == ('gaussian', 5)  # who asks for a method gets it, with its own steps
     assert produce.resolve(produce.Settings(), teacher).method == 'modulated'
+
+
+def test_the_best_of_some_draws_is_taken_where_that_was_rehearsed(teacher):
+    chosen = dataclasses.replace(teacher, rehearsed={'method': 'mixture', **rehearsal.CHOSEN})
+
+    def found(**settings):
+        resolved = produce.resolve(produce.Settings(**settings), chosen)
+        return resolved.steps, resolved.candidates
+
+    assert found() == (1, 4)
+    assert found(steps=3, candidates=2) == (3, 2)
+    assert found(accept=True) == (1, 1)  # which draws anew by itself
+    assert found(method='gaussian') == (5, 1)
 
 
 def test_rehearsed_targets_are_followed_where_none_are_asked_for(teacher):
