@@ -24,7 +24,7 @@ from neurostim.teacher import Teacher
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
 STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers in all of them
 WINDOWS = 2000  # that students are asked about
-MARGIN = 0.01  # of kappa by which marginals as they come, or other targets, must be better than the usual: less may be chance
+MARGIN = 0.01  # of kappa by which the best of several other targets must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 CHOSEN = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # hardly a step, which would blunt what trees and kernel machines look at
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
@@ -78,7 +78,7 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
     best, way = max(kappas, key=lambda scored: scored[0] + FLOW_MARGIN * (scored[1]['method'] == 'flow'))
     if marginals.fitted(teacher.population, way['method']):
         kappa = score({**way, 'marginals': False}, {})
-        if kappa > best + MARGIN:
+        if kappa > best:
             best, way = kappa, {**way, 'marginals': False}
     kappa, target = max(((score(way, target), target) for target in other_targets(teacher.population)), key=lambda scored: scored[0])
     return {**way, **target} if kappa > best + MARGIN else way
