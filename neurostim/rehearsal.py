@@ -26,7 +26,7 @@ STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers 
 WINDOWS = 2000  # that students are asked about
 MARGIN = 0.01  # of kappa by which the best of several other targets must be better than the usual: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
-CHOSEN = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # hardly a step, which would blunt what trees and kernel machines look at
+BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
@@ -35,7 +35,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
     there = {'flow': flow.fitted(population), 'modulated': 'modulated/mean' in population, 'mixture': True}
     return [{'method': method, **search} for method in there if there[method]
-            for search in ([{}] if method == 'flow' else [{}, gentle, CHOSEN])]
+            for search in ([{}] if method == 'flow' else [{}, gentle, BEST_OF_FOUR])]
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:

@@ -49,7 +49,8 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
       x: float32 [n, *shape], scaled.
       targets: float32 [n, classes], distributions.
       seed: of initial weights, minibatches, trees.
-      held: bool [n], windows by which a network stops early, and an algorithm of `TUNED` is tuned, to be trained on all afterwards.
+      held: bool [n], windows by which a network stops early and an algorithm of `TUNED` is tuned. Classical algorithms train on all in
+        the end.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
     """
@@ -145,7 +146,8 @@ def _fit_classical(name, x, targets, seed, held):
 
 
 def _tune(name, flat, targets, seed, held) -> dict:
-    """The setting whose answers on the held rows, of which it has seen none, are the likeliest by their own distributions."""
+    """{parameter: value} of the setting whose answers on held rows, none of which it has seen, are the likeliest by these rows' own
+    distributions; empty where the algorithm is not tuned, or nothing is held."""
     if name not in TUNED or held.all() or not held.any():
         return {}
     parameter, values = TUNED[name]

@@ -17,6 +17,7 @@ from neurostim.teacher import train_teacher
 
 @contextlib.contextmanager
 def without_most_optimisations(without: bool):
+    """What is compiled meanwhile is compiled without most of XLA's optimisations, or with them."""
     before = jax.config.values['jax_disable_most_optimizations']
     jax.config.update('jax_disable_most_optimizations', without)
     yield

@@ -95,7 +95,7 @@ def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
 
 
 def test_the_best_of_some_draws_is_taken_where_that_was_rehearsed(teacher):
-    chosen = dataclasses.replace(teacher, rehearsed={'method': 'mixture', **rehearsal.CHOSEN})
+    chosen = dataclasses.replace(teacher, rehearsed={'method': 'mixture', **rehearsal.BEST_OF_FOUR})
 
     def found(**settings):
         resolved = produce.resolve(produce.Settings(**settings), chosen)

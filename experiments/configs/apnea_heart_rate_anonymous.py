@@ -13,7 +13,7 @@ def get_config():
     """`apnea_heart_rate` with inhibition; of its students all but the slowest."""
     config = apnea_heart_rate.get_config()
     config.teacher.identity.models = ('mlp', 'gru', 'transformer')
-    config.excite.steps, config.excite.learning_rate, config.excite.candidates = 5, 0.1, 4  # to unlearn people takes steps
+    config.excite.steps, config.excite.learning_rate, config.excite.candidates = 5, 0.1, 4  # fewer steps were not tried with inhibition
     config.excite.weights.inhibit = 1.0
     config.excite.weights.inhibit_form = 'entropy'
     config.students = tuple(name for name in config.students if name != 'transformer')

@@ -22,14 +22,14 @@ from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
-HELD_SHARE = 0.1  # of stimuli, to stop networks early: a third party has no real window for that
+HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: three times as many as there are stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
 class Source(NamedTuple):
-    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] for early stopping."""
+    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] to stop early and to tune by."""
 
     x: np.ndarray
     targets: np.ndarray
@@ -45,7 +45,7 @@ class Task(NamedTuple):
 
 
 def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Source:
-    """A source of labelled stimuli; a tenth, drawn at random, stops networks early."""
+    """A source of labelled stimuli; a tenth, drawn at random, is held."""
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
     held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE

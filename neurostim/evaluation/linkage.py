@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from neurostim.evaluation.neighbours import nearest
+from neurostim.evaluation.utility import weighted_auc
 from neurostim.study import Study
 
 FEWEST = 3  # people on either side
@@ -69,9 +70,9 @@ def _rank(study: Study, flat: np.ndarray, made: np.ndarray, inside: np.ndarray, 
         yardstick = np.median(nearest(flat[rows], flat[others])) + 1e-9
         ours.append(-np.median(nearest(flat[rows], made)) / yardstick)
         control.append(-np.median(nearest(flat[rows], flat[released])) / yardstick)
-    # An AUC is how often somebody inside comes before a stranger: a draw of people picks rows and columns of who comes before whom.
-    one, other = np.asarray(ours)[known][:, None], np.asarray(ours)[~known]
-    before = (one > other) + (one == other) / 2
-    draws = [before[np.ix_(*(rng.choice(n, n) for n in before.shape))].mean() for _ in range(DRAWS)]
+    draws = []
+    for _ in range(DRAWS):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(part), part.sum()) for part in (known, ~known)])
+        draws.append(weighted_auc(np.asarray(ours), known, np.bincount(drawn, minlength=len(known))))
     return {'auc': float(roc_auc_score(known, ours)), 'auc_ci95': np.percentile(draws, [2.5, 97.5]).tolist(),
             'control_auc': float(roc_auc_score(known, control)), 'people': len(inside), 'strangers': len(strangers)}

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special, stats
 
 from neurostim.evaluation import shadows
+from neurostim.evaluation.utility import weighted_auc
 from neurostim.study import Study
 
 FEWEST_SUBJECTS = 4
@@ -132,16 +133,6 @@ def figures(scores: np.ndarray, member: np.ndarray, group: np.ndarray, seed: int
             'auc_ci95': np.percentile(draws, [2.5, 97.5]).tolist() if groups.max() > 0 else None,
             'tpr_at_1pct_fpr': float(auditor.tpr_at_given_fpr(FPR)),
             'epsilon_lower_bound': float(auditor.epsilon_clopper_pearson(1 - CONFIDENCE, one_sided=False))}
-
-
-def weighted_auc(scores: np.ndarray, member: np.ndarray, weight: np.ndarray) -> float:
-    """Probability that a member's score exceeds a non-member's, half of a tie, each drawn as often as its weight says."""
-    _, place = np.unique(scores, return_inverse=True)
-    place, member, weight = place.ravel(), member.ravel(), weight.ravel().astype(float)
-    inside, outside = (np.bincount(place, weight * mask, place.max() + 1) for mask in (member, ~member))
-    below = np.cumsum(outside) - outside
-    total = inside.sum() * outside.sum()
-    return float((inside * (below + outside / 2)).sum() / total) if total else np.nan
 
 
 def halves(units: np.ndarray, models: int, seed: int) -> np.ndarray:

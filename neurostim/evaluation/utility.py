@@ -61,6 +61,22 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
+def weighted_auc(scores: np.ndarray, member: np.ndarray, weight: np.ndarray) -> float:
+    """Probability that a member's score exceeds a non-member's, half of a tie, each drawn as often as its weight says; nan where
+    either have no weight.
+
+    Args:
+      scores: of any shape.
+      member: bool, and weight: 0 or more, both of the same shape.
+    """
+    _, place = np.unique(scores, return_inverse=True)
+    place, member, weight = place.ravel(), member.ravel(), weight.ravel().astype(float)
+    inside, outside = (np.bincount(place, weight * mask, place.max() + 1) for mask in (member, ~member))
+    below = np.cumsum(outside) - outside
+    total = inside.sum() * outside.sum()
+    return float((inside * (below + outside / 2)).sum() / total) if total else np.nan
+
+
 def gap_interval(y: np.ndarray, group: np.ndarray, real: np.ndarray, stimuli: np.ndarray, classes: int,
                  draws: int = 2000, seed: int = 0) -> tuple[float, list[float] | None]:
     """The kappa gap (real minus stimuli, each a mean over seeds) and its 95 % bootstrap interval over groups.

@@ -126,6 +126,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     check(settings)
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
     if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
+        # Acceptance draws anew by itself, which candidates do not go with.
         given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'marginals')
                  if getattr(settings, name) != getattr(Settings, name) or name == 'candidates' and settings.accept}
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
