@@ -415,6 +415,7 @@ def main(_) -> None:
     path = pathlib.Path(_OUTPUT.value)
     try:
         sharding.use_all_cores()
+        sharding.make_repeatable()
         results = benchmark(flags.FLAGS.config)
         temporary = path.with_name(path.name + '.tmp')
         temporary.write_text(json.dumps(results, indent=1))

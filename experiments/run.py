@@ -64,11 +64,12 @@ def fail(error: BaseException) -> None:
 
 
 def prepare_jax() -> None:
-    """Makes every core a device, and keeps compiled programs on disk between runs."""
+    """Makes every core a device and every program repeatable, and keeps compiled programs on disk between runs."""
     import jax
 
     from neurostim.excitation import sharding
     sharding.use_all_cores()
+    sharding.make_repeatable()
     cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path.home() / '.cache' / 'neurostim' / 'jax'
     jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)

@@ -11,8 +11,19 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from neurostim import training
+from neurostim.excitation import sharding
+from neurostim.models.layers import on_cpu
 from neurostim.study import make_study
 from neurostim.teacher import train_teacher
+
+sharding.make_repeatable()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def exact_products():
+    """Where products are rounded to fewer digits than float32 has, as on GPUs and TPUs, equations are tested without that."""
+    if not on_cpu():
+        jax.config.update('jax_default_matmul_precision', 'highest')
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 from neurostim.errors import UserError
 
+REPEATABLE = 'xla_gpu_exclude_nondeterministic_ops'
+
 
 def use_all_cores() -> None:
     """On CPU, makes every core that the process may use a device; call before anything else of JAX.
@@ -25,6 +27,14 @@ def use_all_cores() -> None:
     told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices >= 0
     if not told:
         jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+
+
+def make_repeatable() -> None:
+    """Makes equal programs give equal bytes on a GPU, where some would add up in whatever order threads end; call before anything else
+    of JAX. What `XLA_FLAGS` says already stays."""
+    flags = os.environ.get('XLA_FLAGS', '')
+    if REPEATABLE not in flags:
+        os.environ['XLA_FLAGS'] = f'{flags} --{REPEATABLE}=true'.strip()
 
 
 class OverDevices:
