@@ -148,7 +148,8 @@ def step_flops(teacher: Teacher, settings: produce.Settings, textbook: bool = Fa
         excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli, settings.dtype)
         return jax.jit(excite).lower(jax.random.key(0), 0, teacher.networks, teacher.population).cost_analysis()['flops']
 
-    with (mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)),
+    with (jax.default_device(jax.devices('cpu')[0]),  # a GPU's plugin does not count
+          mock.patch.object(jax.lax, 'scan', functools.partial(jax.lax.scan, unroll=True)),
           mock.patch.object(layers, 'WINOGRAD_TAPS', () if textbook else layers.WINOGRAD_TAPS)):
         return (flops(1) - flops(0)) / stimuli
 

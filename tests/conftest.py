@@ -5,6 +5,8 @@ import os
 
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy: threads that wait for each other cost more than they bring
 
+os.environ.setdefault('JAX_DEFAULT_MATMUL_PRECISION', 'highest')  # GPUs and TPUs round to fewer digits than equations are tested to
+
 import jax
 import numpy as np
 import pytest
@@ -12,18 +14,10 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from neurostim import training
 from neurostim.excitation import sharding
-from neurostim.models.layers import on_cpu
 from neurostim.study import make_study
 from neurostim.teacher import train_teacher
 
 sharding.make_repeatable()
-
-
-@pytest.fixture(scope='session', autouse=True)
-def exact_products():
-    """Where products are rounded to fewer digits than float32 has, as on GPUs and TPUs, equations are tested without that."""
-    if not on_cpu():
-        jax.config.update('jax_default_matmul_precision', 'highest')
 
 
 @contextlib.contextmanager

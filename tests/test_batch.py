@@ -22,6 +22,15 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def lanes(monkeypatch):
+    """Sets how many lanes of the tiny study fit, on whatever device this is."""
+    def fit(number):
+        for name in ('CPU_LANES', 'ACCELERATOR_LANES'):
+            monkeypatch.setattr(produce, name, (40 * number, 512))
+    return fit
+
+
+@pytest.fixture
 def measured(monkeypatch):
     """Replaces the stopwatch by a machine that likes batches of 32; returns the batches that were tried."""
     tried = []
@@ -34,8 +43,8 @@ def measured(monkeypatch):
     return tried
 
 
-def test_the_fastest_is_taken_and_remembered(teacher, measured, cache, monkeypatch):
-    monkeypatch.setattr(produce, 'CPU_LANES', (40 * 64, 512))
+def test_the_fastest_is_taken_and_remembered(teacher, measured, cache, lanes):
+    lanes(64)
     found = produce.resolve(SETTINGS, teacher)
     assert measured == [16, 32, 64, 128, 256] and found.batch == found.lanes == 32
     assert produce.resolve(SETTINGS, teacher) == found and len(measured) == 5
@@ -54,11 +63,11 @@ def test_a_damaged_memory_is_measured_anew(teacher, measured, cache, content):
     assert measured and len(json.loads(cache.read_text())) == 1
 
 
-def test_a_real_machine_is_measured(teacher, monkeypatch):
+def test_a_real_machine_is_measured(teacher, lanes, monkeypatch):
     """And what is made does not depend on the batch, but for rounding."""
     monkeypatch.setattr(batch, 'SECONDS', 0.0)
     monkeypatch.setattr(batch, 'FACTORS', (0.5, 1))
-    monkeypatch.setattr(produce, 'CPU_LANES', (40 * 32, 512))
+    lanes(32)
     found = produce.resolve(SETTINGS, teacher)
     assert found.batch in (16, 32)
     one, other = (produce.generate(teacher, dataclasses.replace(found, batch=n, lanes=n)).x for n in (16, 32))

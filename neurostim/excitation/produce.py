@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
 import itertools
 import math
@@ -297,9 +298,10 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
             call.compile(key, teacher.networks, teacher.population)  # before the clock starts
         own, left = (sum(stop - start for start, stop in map(store.bounds, shards)) for shards in (store.own, missing))
         done = own - left
-        with Progress(own, 'stimuli', 'excite', writer, done=done) as progress:
+        with Progress(own, 'stimuli', 'excite', writer, done=done) as progress, concurrent.futures.ThreadPoolExecutor(1) as scribe:
             firsts = (first for shard in missing for first in range(*store.bounds(shard), call.count))
             batches = stream(call, key, teacher, firsts)
+            written = None  # the shard before, which is on its way to the disk while the next one is made
             for shard in missing:
                 started = time.perf_counter()
                 start, stop = store.bounds(shard)
@@ -309,9 +311,13 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
                     produced = min(stop - start, len(parts) * call.count)
                     progress.update(done + produced, accepted=float(batch.accepted.sum() / batch.attempts.sum()))
                 whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
-                store.write(shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
+                if written:
+                    written.result()
+                written = scribe.submit(store.write, shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
                     'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
                     'seconds': (time.perf_counter() - started) / sharding.process()[1]})  # processes run side by side
                 done += stop - start
+            if written:
+                written.result()
         store.wait_for_others()
         return summary(folder) if sharding.process()[0] else store.finish()
