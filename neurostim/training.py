@@ -221,21 +221,26 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
     return _compiled(spec, options)(key, data, validation)
 
 
-@functools.cache
-def predictor(model: Model):
-    """Compiles ``predict(params, x) -> probabilities [n, classes]`` for arrays of any length; kept, one for each model."""
-    block = jax.jit(lambda params, x: jax.nn.softmax(model.apply(params, x)[0]))
+def by_blocks(function):
+    """Compiles ``function(params, x) -> [n, ...]`` once for arrays of any length: on the host it goes through them in blocks."""
+    block = jax.jit(function)
 
-    def predict(params, x, rows: int = 512):
+    def apply(params, x, rows: int = 512):
         outputs = []
-        for start in range(0, len(x), rows):
+        for start in range(0, max(len(x), 1), rows):
             part = np.asarray(x[start:start + rows], np.float32)
             short = rows - len(part)
             padded = np.pad(part, [(0, short)] + [(0, 0)] * (part.ndim - 1)) if short else part
             outputs.append(np.asarray(block(params, padded))[: len(part)])
         return np.concatenate(outputs)
 
-    return predict
+    return apply
+
+
+@functools.cache
+def predictor(model: Model):
+    """Compiles ``predict(params, x) -> probabilities [n, classes]`` for arrays of any length; kept, one for each model."""
+    return by_blocks(lambda params, x: jax.nn.softmax(model.apply(params, x)[0]))
 
 
 @functools.cache

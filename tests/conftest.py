@@ -2,15 +2,18 @@
 
 import contextlib
 import os
+import pathlib
 
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy: threads that wait for each other cost more than they bring
 
+# What is compiled once serves all workers, forks and later runs, as the programs of `experiments.run` do.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_DEFAULT_MATMUL_PRECISION', 'highest')  # GPUs and TPUs round to fewer digits than equations are tested to
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from neurostim import training
 from neurostim.excitation import sharding
@@ -18,6 +21,9 @@ from neurostim.study import make_study
 from neurostim.teacher import train_teacher
 
 sharding.make_repeatable()
+if jax.__version_info__[:2] == (0, 10):  # others may not know the flag, and XLA ends the process at one that it does not know
+    # Programs of tests are compiled far more often than run: without fusions by MLIR that takes a third of the time.
+    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
 
 
 @contextlib.contextmanager
@@ -42,19 +48,6 @@ def optimised():
     """Compiles as usual in a module with ``QUICK_COMPILE``: of long loops that is the faster way."""
     with without_most_optimisations(False):
         yield
-
-
-@pytest.fixture(scope='module')
-def compile_once(tmp_path_factory):
-    """What is made twice is compiled once: programs are kept on disk, as `experiments.run` keeps them."""
-    before = {name: jax.config.values[name] for name in ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')}
-    compilation_cache.reset_cache()
-    jax.config.update('jax_compilation_cache_dir', str(tmp_path_factory.mktemp('jax')))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-    yield
-    compilation_cache.reset_cache()
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 def tiny_study(seed=0):

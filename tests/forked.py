@@ -54,12 +54,12 @@ class Runner:
     """Starts the parent; `run` starts a fork and waits for it.
 
     Args:
-      scratch: a folder for the compilation cache, which all forks share, and their output.
+      scratch: a folder for the forks' output.
     """
 
     def __init__(self, scratch: pathlib.Path):
         self._scratch = scratch
-        environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(scratch / 'jax'), 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+        environment = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
                        'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
         environment.pop('NEUROSTIM_DATA_DIR', None)
         self._process = subprocess.Popen(

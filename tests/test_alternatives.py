@@ -20,7 +20,6 @@ from neurostim.teacher import train_teacher
 from neurostim.training import TrainingOptions
 
 QUICK_COMPILE = True
-pytestmark = pytest.mark.usefixtures('compile_once')
 COUNT = 41
 TINY = Options(steps=2, training_steps=2)
 

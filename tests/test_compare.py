@@ -26,7 +26,6 @@ from neurostim.evaluation import association, utility
 from neurostim.excitation import produce
 
 QUICK_COMPILE = True
-pytestmark = pytest.mark.usefixtures('compile_once')
 METHODS = ('real_soft', 'control', 'gaussian', 'generator')
 
 

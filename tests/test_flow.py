@@ -10,7 +10,6 @@ import pytest
 from neurostim.excitation import flow
 
 QUICK_COMPILE = True
-pytestmark = pytest.mark.usefixtures('compile_once')
 OPTIONS = flow.FlowOptions(steps=600, width=24, learning_rate=5e-3, batch=128)
 
 

@@ -130,8 +130,7 @@ def _learned_features(x, targets, held_x, held_targets, seed, options):
     params, _ = training.fit(spec, options, jax.random.fold_in(jax.random.key(seed), 99),
                              training.examples(x, targets, people), training.examples(held_x, held_targets, people))
     model = students.models.create(spec[0], spec[1], people)
-    hidden = jax.jit(lambda windows: list(model.apply(params, windows)[1].values())[-1])
-    return lambda windows: np.concatenate([np.asarray(hidden(part)) for part in np.array_split(windows, len(windows) // 1024 + 1)])
+    return functools.partial(training.by_blocks(lambda params, windows: list(model.apply(params, windows)[1].values())[-1]), params)
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
