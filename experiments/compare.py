@@ -6,6 +6,10 @@ r"""Compares stimuli with real windows and with whatever else a user would try: 
 It may be killed at any moment; the same command goes on, and one that names more studies adds them. Every teacher, data set, student and
 attack is kept under DIR/STUDY by what it was made from, so that a changed config makes anew only what it changes.
 
+    python -m experiments.compare --join=runs/one,runs/other --workdir=runs/both
+
+writes what finished sweeps, perhaps of other machines, found together, as if it were one.
+
 A study that ends in ':subjects', such as 'apnea_respiration:subjects', is divided anew: every person in turn is held out.
 
 DIR/main.md and main.png hold README's table and picture, DIR/compare.md all tables, DIR/compare.json all figures, DIR/STUDY-*.png charts.
@@ -30,6 +34,7 @@ from experiments import run as entry
 from neurostim.errors import UserError
 
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'compare.py'
+_JOIN = flags.DEFINE_list('join', [], 'Folders of finished sweeps: what they found is written to --workdir, and nothing is swept.')
 
 
 @contextlib.contextmanager
@@ -96,6 +101,27 @@ def compare(sweep, processes: int = 1, say=lambda text: print(text, file=sys.std
         return plain({'sweep': {k: v for k, v in dataclasses.asdict(sweep).items() if k != 'workdir'}, 'studies': studies})
 
 
+def join(folders: list[str]) -> dict:
+    """What several finished sweeps found, as one; of a study that several have, the last folder's figures.
+
+    Raises:
+      UserError: a folder without a finished sweep, or sweeps with other numbers of seeds or another reference, which tables name once.
+    """
+    found, whole = {}, None
+    for folder in folders:
+        path = pathlib.Path(folder) / 'compare.json'
+        try:
+            results = json.loads(path.read_text())
+            found.update(results['studies'])
+            same = {name: results['sweep'][name] for name in ('seeds', 'reference')}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f'--join: {path} is no finished sweep ({error!r}): name folders that experiments.compare wrote') from None
+        if whole and whole != same:
+            raise UserError(f'--join: {folder} has {same}, {folders[0]} {whole}: sweep with the same seeds and reference')
+        whole = same
+    return {'sweep': results['sweep'], 'studies': found}
+
+
 def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes all figures, tables and pictures; returns their files."""
     from experiments import compare_charts, compare_tables, sweep
@@ -130,7 +156,11 @@ def main(_) -> None:
     try:
         from experiments import compare_tables, sweep_config
         entry.prepare_jax()
-        results = compare(sweep_config.make_sweep(flags.FLAGS.config, folder), flags.FLAGS.config.processes)
+        if _JOIN.value:
+            results = join(_JOIN.value)
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            results = compare(sweep_config.make_sweep(flags.FLAGS.config, folder), flags.FLAGS.config.processes)
         written = write(results, folder)
     except UserError as error:
         entry.fail(error)

@@ -302,6 +302,26 @@ def test_the_main_table_has_a_line_a_student_and_one_of_means(folded, tmp_path):
     assert picture.stat().st_size > 5000
 
 
+def test_sweeps_are_joined(done, folded, tmp_path):
+    for name, (_, results) in (('one', done), ('other', folded[:2])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'compare.json').write_text(json.dumps(results))
+    one, other = (str(tmp_path / name) for name in ('one', 'other'))
+    assert compare.join([one])['studies'] == done[1]['studies']
+    (tmp_path / 'other' / 'compare.json').write_text(json.dumps({**folded[1], 'sweep': done[1]['sweep']}))
+    both = compare.join([one, other])
+    assert both['studies'] == {**done[1]['studies'], **folded[1]['studies']} and len(both['studies']) == 2
+    compare.write(both, tmp_path)
+    assert all(name in (tmp_path / 'main.md').read_text() for name in both['studies'])
+    (tmp_path / 'other' / 'compare.json').write_text(json.dumps({**folded[1], 'sweep': {**done[1]['sweep'], 'seeds': 7}}))
+    with pytest.raises(UserError, match="other has .*'seeds': 7.* one"):
+        compare.join([one, other])
+    for content in ('{', '[]', '{"studies": {}}'):
+        (tmp_path / 'other' / 'compare.json').write_text(content)
+        with pytest.raises(UserError, match='other/compare.json is no finished sweep'):
+            compare.join([one, other])
+
+
 def test_what_excitation_adds_does_not_depend_on_the_reference():
     figure = {'difference': 0.1, 'ci95': [0.05, 0.2], 'p': 0.01, 'p_holm': 0.02}
     turned = {**figure, 'difference': -0.1, 'ci95': [-0.2, -0.05]}
