@@ -105,21 +105,20 @@ def join(folders: list[str]) -> dict:
     """What several finished sweeps found, as one; of a study that several have, the last folder's figures.
 
     Raises:
-      UserError: a folder without a finished sweep, or sweeps with other numbers of seeds or another reference, which tables name once.
+      UserError: a folder without a finished sweep, or sweeps that tested against different references.
     """
-    found, whole = {}, None
+    studies, sweeps = {}, []
     for folder in folders:
         path = pathlib.Path(folder) / 'compare.json'
         try:
             results = json.loads(path.read_text())
-            found.update(results['studies'])
-            same = {name: results['sweep'][name] for name in ('seeds', 'reference')}
+            studies.update(results['studies'])
+            sweeps.append({'reference': results['sweep']['reference']})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f'--join: {path} is no finished sweep ({error!r}): name folders that experiments.compare wrote') from None
-        if whole and whole != same:
-            raise UserError(f'--join: {folder} has {same}, {folders[0]} {whole}: sweep with the same seeds and reference')
-        whole = same
-    return {'sweep': results['sweep'], 'studies': found}
+        if sweeps[-1] != sweeps[0]:
+            raise UserError(f'--join: {folder} has {sweeps[-1]}, {folders[0]} {sweeps[0]}: sweep with the same --config.reference')
+    return {'sweep': sweeps[0], 'studies': studies}
 
 
 def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:

@@ -14,7 +14,7 @@ def table(results: dict) -> str:
     lines = []
     for name, study in results['studies'].items():
         lines += [f'## {name}', '',
-                  f'Teacher kappa {study["teacher"]["kappa"]:.3f}; {results["sweep"]["seeds"]} seeds. Gap in kappa, real minus method; '
+                  f'Teacher kappa {study["teacher"]["kappa"]:.3f}; {_seeds(study)}. Gap in kappa, real minus method; '
                   f'* differs from 0 (p < {LEVEL:g} after Holm, over methods and students).', '',
                   *_overview(study), '', *_tested(study, results['sweep']['reference']), '',
                   *(f'- {note}' for note in study['notes']), '']
@@ -54,13 +54,19 @@ def _tested(study: dict, reference: str) -> list[str]:
     return lines
 
 
+def _seeds(study: dict) -> str:
+    """How many data sets each method made, in words."""
+    number = len(study['methods'][0]['seconds']) if study['methods'] else 0
+    return f'{number} {"seed" if number == 1 else "seeds"}'
+
+
 def main_table(results: dict) -> str:
     """Markdown of main.md: a student of a study a row; kappa on real windows, stimuli and control, the gap (real minus stimuli) and what
     excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
 
     What the sweep does not hold, a method or a difference from the reference, is a dash.
     """
-    reference, seeds = results['sweep']['reference'], results['sweep']['seeds']
+    reference = results['sweep']['reference']
     lines = ['| study | student | real windows | stimuli | unexcited control | gap: real minus stimuli [95 % interval] | '
              'stimuli minus control [95 % interval] |', '| --- | --- | --- | --- | --- | --- | --- |']
     for name, study in results['studies'].items():
@@ -71,8 +77,8 @@ def main_table(results: dict) -> str:
                      _whole(added(stimuli, control, reference))]
             lines.append(f'| {name} | {twin["student"]} | {" | ".join(cells)} |')
         stimuli, control = (next((m for m in study['methods'] if m['name'] == method), None) for method in ('stimuli', 'control'))
-        how = (f'; {stimuli["count"]} stimuli by {stimuli["by"]}, {stimuli["per_second"]:.0f} a second; {seeds} '
-               f'{"seed" if seeds == 1 else "seeds"}' if stimuli else '')
+        how = (f'; {stimuli["count"]} stimuli by {stimuli["by"]}, {stimuli["per_second"]:.0f} a second; '
+               f'{_seeds(study)}' if stimuli else '')
         real = np.mean([twin['kappa'] for twin in study['real']])
         cells = [_number(real), *(_number((m or {}).get('kappa')) for m in (stimuli, control)),
                  _whole((stimuli or {}).get('gap')), _whole(added(stimuli, control, reference))]

@@ -102,6 +102,28 @@ def test_records_equal_those_of_tfds(shape, sparse):
         np.testing.assert_array_equal(features.deserialize_example_np(record)['x'], stimulus)
 
 
+@pytest.mark.parametrize(('shape', 'classes', 'at_once'), [
+    ((5,), 2, True), ((60, 4), 5, True), ((8, 8, 1), 128, True), ((200, 100), 3, False), ((7,), 129, False)])
+def test_records_laid_out_at_once_equal_one_after_another(shape, classes, at_once):
+    """Byte by byte. Several pieces of x and labels of two bytes are left to the protocol buffers."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2 * classes, *shape)).astype('<f4')
+    probabilities = (0.9 * np.eye(classes)[rng.permutation(2 * classes) % classes] + 0.1 / classes).astype('<f4')
+    records = [stores._record_bytes(stimulus.tobytes(), belief.tolist(), int(belief.argmax()), 0)
+               for stimulus, belief in zip(x, probabilities, strict=True)]
+    assert list(stores._encode(x, probabilities)) == records
+    layout = stores._layout(shape, classes)
+    assert (layout is not None) == at_once
+    if at_once:
+        values_read, beliefs_read, labels = layout.take(records)
+        np.testing.assert_array_equal(values_read.reshape(x.shape), x)
+        np.testing.assert_array_equal(beliefs_read, probabilities)
+        np.testing.assert_array_equal(labels, probabilities.argmax(1))
+        assert labels.dtype == np.int64 and len(np.unique(labels)) == classes
+        for other in (records[0][:-1], bytes([records[0][0] ^ 1]) + records[0][1:]):
+            assert layout.take([records[1], other]) is None
+
+
 def test_summary(whole, tmp_path):
     x, probabilities, label = stores.read(whole)
     summary = stores.summary(whole)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -308,14 +309,77 @@ def _encode(x: np.ndarray, probabilities: np.ndarray) -> Iterator[bytes]:
     # Float32 noise shrinks by some 5 % at ten times the cost: compress only where the first stimuli say that it pays.
     sample = x[:16].tobytes()
     level = 1 if len(zlib.compress(sample, 1)) < 0.75 * len(sample) else 0
-    labels = probabilities.argmax(1).tolist()
-    for stimulus, belief, label in zip(x, probabilities.tolist(), labels, strict=True):
-        example = tf_example_pb2.Example()
-        feature = example.features.feature
-        feature['x'].bytes_list.value.append(zlib.compress(stimulus.tobytes(), level))
-        feature['probabilities'].float_list.value.extend(belief)
-        feature['label'].int64_list.value.append(label)
-        yield example.SerializeToString(deterministic=True)
+    layout = None if level else _layout(x.shape[1:], probabilities.shape[1])
+    if layout:
+        yield from layout.fill(x, probabilities)
+        return
+    for stimulus, belief, label in zip(x, probabilities.tolist(), probabilities.argmax(1).tolist(), strict=True):
+        yield _record_bytes(stimulus.tobytes(), belief, label, level)
+
+
+def _record_bytes(x: bytes, belief: list[float], label: int, level: int) -> bytes:
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    feature['x'].bytes_list.value.append(zlib.compress(x, level))
+    feature['probabilities'].float_list.value.extend(belief)
+    feature['label'].int64_list.value.append(label)
+    return example.SerializeToString(deterministic=True)
+
+
+class _Layout(typing.NamedTuple):
+    """Where the fields lie in records of one length: what many such records hold is written and read at once, in a tenth of the time that
+    one protocol buffer after another takes.
+
+    Attributes:
+      template: uint8 [length], a record.
+      fixed: bool [length], what is the same in all records.
+      x, checksum, probabilities, label: the rest. The checksum is zlib's, Adler-32 of x, big-endian.
+    """
+
+    template: np.ndarray
+    fixed: np.ndarray
+    x: slice
+    checksum: slice
+    probabilities: slice
+    label: slice
+
+    def fill(self, x: np.ndarray, probabilities: np.ndarray) -> Iterator[bytes]:
+        """The records of stimuli x '<f4' [n, *shape] with their beliefs '<f4' [n, classes]."""
+        values = x.reshape(len(x), -1).view(np.uint8)
+        rows = np.tile(self.template, (len(x), 1))
+        rows[:, self.x], rows[:, self.probabilities] = values, probabilities.view(np.uint8)
+        rows[:, self.checksum] = np.array([zlib.adler32(row) for row in values], '>u4')[:, None].view(np.uint8)
+        rows[:, self.label] = probabilities.argmax(1)[:, None]
+        return (row.tobytes() for row in rows)
+
+    def take(self, records: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """(x, probabilities, label) of records, x flat; None where one is of another layout."""
+        if any(len(record) != len(self.template) for record in records):
+            return None
+        rows = np.frombuffer(b''.join(records), np.uint8).reshape(len(records), -1)
+        if (rows[:, self.fixed] != self.template[self.fixed]).any():
+            return None
+        x, probabilities = (np.ascontiguousarray(rows[:, part]).view('<f4') for part in (self.x, self.probabilities))
+        return x, probabilities, rows[:, self.label][:, 0].astype(np.int64)
+
+
+@functools.cache
+def _layout(shape: tuple[int, ...], classes: int) -> _Layout | None:
+    """The layout of uncompressed stimuli's records; None where x does not lie in one piece, or a label may take two bytes."""
+    if classes > 128:
+        return None
+    random = np.random.default_rng(0)
+    x, belief = random.bytes(4 * int(np.prod(shape))), random.random(classes, np.float32)
+    zero, one = (np.frombuffer(_record_bytes(x, belief.tolist(), label, 0), np.uint8) for label in (0, 1))
+    first, [label] = zero.tobytes().find(x), np.flatnonzero(zero != one)
+    if first < 0:
+        return None
+    end, at = first + len(x), zero.tobytes().index(belief.astype('<f4').tobytes())
+    parts = slice(first, end), slice(end, end + 4), slice(at, at + 4 * classes), slice(label, label + 1)
+    fixed = np.ones(len(zero), bool)
+    for part in parts:
+        fixed[part] = False
+    return _Layout(zero, fixed, *parts)
 
 
 def _write_records(path: pathlib.Path, records: Iterator[bytes]):
@@ -332,6 +396,9 @@ def _read_shard(path: pathlib.Path, digest: str | None, count: int, shape: tuple
     reader = ArrayRecordReader(str(path))
     records = reader.read_all()
     reader.close()
+    layout = _layout(shape, classes)
+    if layout and (taken := layout.take(records)):
+        return Stimuli(taken[0].reshape(count, *shape), *taken[1:])
     features = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
     x = bytearray().join(zlib.decompress(feature['x'].bytes_list.value[0]) for feature in features)
     probabilities = [feature['probabilities'].float_list.value[:] for feature in features]
