@@ -24,4 +24,4 @@ bench: $(VENV)/.installed
 	$(RUN) -m experiments.benchmark --output=runs/benchmark.json
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs .pytest_cache

@@ -260,15 +260,15 @@ def test_one_device_equals_eight(written, eight):
 
 
 def test_optimised_programs_agree_whatever_the_devices_and_rounds(teacher, tmp_path):
-    """XLA optimises a program for several devices in another order of passes; in the first two lanes count their steps apart, the last two
-    are the same stimuli in one round of lanes a call and in three."""
+    """XLA optimises a program for several devices in another order of passes; in the first two lanes count their steps apart, one
+    device's last two are the same stimuli in one round of lanes a call and in three."""
     teachers.save(teacher, tmp_path / 'teacher')
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(pathlib.Path(__file__).parents[1])}
     environment.pop('JAX_DISABLE_MOST_OPTIMIZATIONS', None)
     workers = [subprocess.Popen([sys.executable, __file__, tmp_path, 'optimised'], stdout=subprocess.PIPE, text=True, env={
         **environment, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}) for devices in (1, 2)]
     (one, *of_one), (several, *of_several) = (worker.communicate(timeout=300)[0].split() for worker in workers)
-    assert (one, several) == ('1', '2') and of_one == of_several and len(set(of_one)) == 3 and of_one[2] == of_one[3]
+    assert (one, several) == ('1', '2') and of_one[:2] == of_several and len(set(of_one)) == 3 and of_one[2] == of_one[3]
 
 
 def test_devices_do_not_speak_to_each_other(eight):
@@ -358,8 +358,8 @@ if __name__ == '__main__':
     saved = teachers.load(base / 'teacher')
     if 'optimised' in sys.argv:
         apart = Settings('modulated', count=64, accept=True, target=TargetSettings('threshold'), steps=10, batch=32)
-        several = (apart, Settings('modulated', count=64, steps=10, batch=32, temperature=1.0), SETTINGS,
-                   dataclasses.replace(SETTINGS, batch=48, lanes=16))
+        several = [apart, Settings('modulated', count=64, steps=10, batch=32, temperature=1.0)]
+        several += [SETTINGS, dataclasses.replace(SETTINGS, batch=48, lanes=16)] * (jax.device_count() == 1)
         print(jax.device_count(), *(digest(produce.generate(saved, settings).x) for settings in several))
         sys.exit()
     produce.write(saved, produce.resolve(SETTINGS, saved), base / 'stimuli', {}, 3)
