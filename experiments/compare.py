@@ -107,18 +107,19 @@ def join(folders: list[str]) -> dict:
     Raises:
       UserError: a folder without a finished sweep, or sweeps that tested against different references.
     """
-    studies, sweeps = {}, []
+    studies, references = {}, {}
     for folder in folders:
         path = pathlib.Path(folder) / 'compare.json'
         try:
             results = json.loads(path.read_text())
             studies.update(results['studies'])
-            sweeps.append({'reference': results['sweep']['reference']})
+            references[results['sweep']['reference']] = folder
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f'--join: {path} is no finished sweep ({error!r}): name folders that experiments.compare wrote') from None
-        if sweeps[-1] != sweeps[0]:
-            raise UserError(f'--join: {folder} has {sweeps[-1]}, {folders[0]} {sweeps[0]}: sweep with the same --config.reference')
-    return {'sweep': sweeps[0], 'studies': studies}
+    if len(references) > 1:
+        told = ', '.join(f'{folder} has {reference!r}' for reference, folder in reversed(references.items()))
+        raise UserError(f'--join: the sweeps have other references ({told}): sweep with the same --config.reference')
+    return {'sweep': {'reference': next(iter(references))}, 'studies': studies}
 
 
 def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -154,11 +155,11 @@ def main(_) -> None:
     folder = pathlib.Path(flags.FLAGS.workdir)
     try:
         from experiments import compare_tables, sweep_config
-        entry.prepare_jax()
         if _JOIN.value:
             results = join(_JOIN.value)
             folder.mkdir(parents=True, exist_ok=True)
         else:
+            entry.prepare_jax()
             results = compare(sweep_config.make_sweep(flags.FLAGS.config, folder), flags.FLAGS.config.processes)
         written = write(results, folder)
     except UserError as error:

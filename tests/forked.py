@@ -59,8 +59,7 @@ class Runner:
 
     def __init__(self, scratch: pathlib.Path):
         self._scratch = scratch
-        environment = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-                       'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+        environment = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'OPENBLAS_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
         environment.pop('NEUROSTIM_DATA_DIR', None)
         self._process = subprocess.Popen(
             [sys.executable, __file__], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
