@@ -33,8 +33,8 @@ UNEVEN = 1.15  # how many times as frequent as its even share a class must be fo
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
-    there = {'flow': flow.fitted(population), 'modulated': 'modulated/mean' in population, 'mixture': True}
-    return [{'method': method, **search} for method in there if there[method]
+    there = [name for name in ('modulated', 'slanted', 'mixture') if f'{name}/mean' in population]
+    return [{'method': method, **search} for method in ['flow'] * flow.fitted(population) + there
             for search in ([{}] if method == 'flow' else [{}, gentle, BEST_OF_FOUR])]
 
 

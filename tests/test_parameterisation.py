@@ -24,14 +24,14 @@ def statistics(kind):
     x = rng.normal(size=(300, *SHAPES[kind])).astype(np.float32)
     y = np.arange(300) % 2
     x[y == 1] *= 0.5
-    population = fit_population(np.clip(x, -1, 1) if kind == 'images' else x, kind, y, 2)
+    population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, kind, y, 2)
     if kind == 'windows':
         population.update(flow.fit(x, y, np.arange(300) % 5 == 0, 2, flow.FlowOptions(steps=20, width=8, batch=32), seed=0))
     return population
 
 
 def kind_of(name):
-    return 'images' if name == 'generator' else 'windows'
+    return 'images' if name in ('generator', 'slanted') else 'windows'
 
 
 def target(label=0):

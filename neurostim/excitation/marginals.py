@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-METHODS = ('mixture', 'modulated')  # whose draws are put right; a flow's marginals are its own, and better
+from neurostim.excitation import slant
+
+METHODS = ('mixture', 'slanted', 'modulated')  # whose draws are put right; a flow's marginals are its own, and better
 DRAWS = 16_384  # whose quantiles are compared with those of the windows
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
 BATCH = 256  # draws at once
@@ -48,33 +50,40 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
 
     Returns:
       {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS` that
-      the population has.
+      the population has; of 'slanted' they are those of upright images, and beside them is 'slanted/threshold', which leaves draws as
+      much background as the images have.
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
     levels = np.clip(LEVELS, least, 1 - least)
     count = max(BATCH, min(DRAWS, NUMBERS // x[0].size) // BATCH * BATCH)
     rows = np.random.default_rng(seed).permutation(len(x))[:max(1, NUMBERS // x[0].size)]
-    windows = _quantiles(x[np.sort(rows)], levels)
+    x = x[np.sort(rows)]
+    windows = _quantiles(x, levels)
     maps = {}
     for method in METHODS:
         if f'{method}/mean' in population:
             maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, count, seed), levels)
             maps[f'{method}/marginal_to'] = windows
+    if 'slanted/mean' in population:
+        background = population['slanted/background']
+        maps['slanted/marginal_to'] = _quantiles(slant.upright(x, slant.slants(x, background), background), levels)
+        apart = slant.distance(_draws(population | maps, 'slanted', shape, count, seed, finished=True), background)
+        maps['slanted/threshold'] = np.quantile(apart, slant.emptiness(x, background)).astype(np.float32)
     return maps
 
 
-def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
-    """Unexcited draws [count, *shape] as they come: not put right, nor clipped."""
-    several = _drawer(method, shape, len(population['class_share']))
+def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int, finished: bool = False) -> np.ndarray:
+    """Unexcited draws [count, *shape] as they come: not put right, nor finished or clipped, unless asked for."""
+    several = _drawer(method, shape, len(population['class_share']), finished)
     keys = jax.random.split(jax.random.key(seed), count).reshape(-1, BATCH)
     return np.concatenate([np.asarray(several(population, batch)) for batch in keys])
 
 
 @functools.cache  # compiled once for teachers of one shape
-def _drawer(method: str, shape: tuple[int, ...], n_classes: int):
+def _drawer(method: str, shape: tuple[int, ...], n_classes: int, finished: bool):
     """Compiles ``(population, keys [n]) -> draws [n, *shape]``."""
     from neurostim.excitation import parameterisation, targets  # which reads this file's maps
-    p = parameterisation.NAMES[method](shape)
+    p = parameterisation.finished(method, shape, put_right=True) if finished else parameterisation.NAMES[method](shape)
 
     def draw(population, key):
         class_key, draw_key = jax.random.split(key)

@@ -1,5 +1,5 @@
-"""What excitation searches: the samples themselves, a spectrum, a population's Gaussian or mixture, an envelope and a
-carrier, what is added to a flow's draw, or a generator's weights.
+"""What excitation searches: the samples themselves, a spectrum, a population's Gaussian or mixture, an upright image's and its slant, an
+envelope and a carrier, what is added to a flow's draw, or a generator's weights.
 
 A parameterisation is a set of pure functions of ONE stimulus and the population's statistics; :func:`make` builds it.
 """
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
-from neurostim.excitation import marginals
+from neurostim.excitation import marginals, slant
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
 
@@ -40,12 +40,14 @@ class Parameterisation(NamedTuple):
       decode: (population, variables, context) -> x [*shape], scaled units.
       penalty: (population, variables, context) -> negative log prior density, a dimension; a constant is dropped.
       warm: whether the variables of an accepted stimulus are the next one's first values (the published generator).
+      finish: (population, variables, context, x) -> x, what is left to do once marginals are put right; None for nothing.
     """
 
     start: Callable
     decode: Callable
     penalty: Callable
     warm: bool = False
+    finish: Callable | None = None
 
 
 def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = True) -> Parameterisation:
@@ -66,15 +68,25 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'flow' and not flows.fitted(population):
         raise UserError("excite.method 'flow' needs a teacher of time series that was trained with teacher.flow.steps above 0: "
                         'train so in another --workdir, or choose another method')
+    if name == 'slanted' and 'slanted/mean' not in population:
+        raise UserError(f"excite.method 'slanted' needs images on an empty background, this study's windows of shape {shape} are none: "
+                        "choose 'mixture'")
     if name == 'generator' and len(shape) != 3:
         raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
-    chosen, put_right = NAMES[name](shape), put_right and marginals.fitted(population, name)
+    return finished(name, shape, put_right and marginals.fitted(population, name))
+
+
+def finished(name: str, shape: tuple[int, ...], put_right: bool) -> Parameterisation:
+    """The parameterisation `name`, whose draws have their marginals put right, if so asked, and lie within the population's bounds."""
+    chosen = NAMES[name](shape)
 
     def decode(population, variables, context):
         x = chosen.decode(population, variables, context)
-        return clip(population, marginals.put_right(population, name, x) if put_right else x)
+        x = marginals.put_right(population, name, x) if put_right else x
+        x = chosen.finish(population, variables, context, x) if chosen.finish else x
+        return clip(population, x)
 
-    return chosen._replace(decode=decode)
+    return chosen._replace(decode=decode, finish=None)
 
 
 def clip(population, x):
@@ -150,6 +162,24 @@ def mixture(shape) -> Parameterisation:
         return _place(population, 'mixture', scores, context.fixed).reshape(shape)
 
     return Parameterisation(start, decode, _half_square)
+
+
+def slanted(shape) -> Parameterisation:
+    """Whitened coordinates of one component of the mixture of upright images and their slants, slanted afterwards."""
+
+    def start(population, key, target: Target):
+        scores, placing = _draw_component(population, 'slanted', key, target)
+        return scores, Context(scores, placing)
+
+    def decode(population, scores, context):
+        return _place(population, 'slanted', scores, context.fixed)[:-1].reshape(shape)
+
+    def finish(population, scores, context, image):
+        leaning = _place(population, 'slanted', scores, context.fixed)[-1] * population['slanted/unit']
+        background = population['slanted/background']
+        return slant.clear(slant.lean(image, leaning, background), background, population['slanted/threshold'])
+
+    return Parameterisation(start, decode, _half_square, finish=finish)
 
 
 def _waves(amplitude, phase, time):
@@ -262,4 +292,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, modulated, flow, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, flow, generator)}

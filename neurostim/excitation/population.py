@@ -12,6 +12,8 @@ import warnings
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from neurostim.excitation import slant
+
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
 SHIFTED_RANK = 64  # their number where shifted copies of each window make up for the many more numbers of a component
@@ -27,6 +29,7 @@ MOST_COMPONENTS = 50  # of the mixture, in a class
 COMPONENTS = 500  # and over all classes
 LEAST_VARIANCE = 1e-3  # of a component along a principal component whose variance is 1
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
+SLANT_SHARE = 0.1  # of all pixels' variance: what an image's slant has
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
 
@@ -46,6 +49,8 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     series = kind == 'windows' and x.shape[1] >= 16
     population = gaussian(flat, seed)
     population.update(shifted_mixture(x, classes, n_classes, seed) if series else mixture(flat, classes, n_classes, seed))
+    if kind == 'images':
+        population.update(slanted(x, classes, n_classes, seed))
     population['class_share'] = (np.bincount(classes, minlength=n_classes) / len(classes)).astype(np.float32)
     if kind == 'images':
         low, high = np.float32(x.min()), np.float32(x.max())
@@ -280,6 +285,23 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
         'modulated/phase': np.angle(relative),
         'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),
     }
+
+
+def slanted(images: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """The mixture of upright images (:mod:`neurostim.excitation.slant`), each with its slant as a last number; nothing where images have
+    no background.
+
+    The slant is counted in such units that it has a tenth as much variance as all pixels together, or the mixture would not see it.
+    """
+    background = slant.background(images)
+    if background is None:
+        return {}
+    leaning = slant.slants(images, background)
+    flat = slant.upright(images, leaning, background).reshape(len(images), -1)
+    unit = float(leaning.std() / math.sqrt(SLANT_SHARE * flat.var(0).sum())) or 1.0
+    fitted = mixture(np.concatenate([flat, leaning[:, None] / unit], 1), classes, n_classes, seed)
+    return {**{name.replace('mixture', 'slanted'): value for name, value in fitted.items()},
+            'slanted/background': background, 'slanted/unit': unit, 'slanted/threshold': 0.0}
 
 
 def _log_amplitudes(x, width=1):

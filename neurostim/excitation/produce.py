@@ -137,7 +137,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, most)))
     method = settings.method
     if method == 'auto':
-        method = 'flow' if flow.fitted(teacher.population) else 'modulated' if 'modulated/mean' in teacher.population else 'mixture'
+        there = (name for name in ('modulated', 'slanted') if f'{name}/mean' in teacher.population)
+        method = 'flow' if flow.fitted(teacher.population) else next(there, 'mixture')
     _check_inhibition(settings.weights, teacher)
     if settings.temperature and method in NO_DENSITY:
         raise UserError(f'excite.temperature is {settings.temperature}, but excite.method {method!r} has no prior density to sample: '
