@@ -43,23 +43,40 @@ def of_series(x, xp):
       xp: the library that computes it: NumPy, or `jax.numpy` where it is a part of a network.
     """
     *leading, time, channels = x.shape
-    places = int(np.clip(time // FEWEST_SAMPLES, 1, PLACES))
-    length = time // places
-    patches = x[..., :places * length, :].reshape(*leading, places, length, channels)
+    length = time // places(time)
+    patches = x[..., :places(time) * length, :].reshape(*leading, places(time), length, channels)
     means = patches.mean(-2, keepdims=True)
-    taper = np.hanning(length + 2)[1:-1].astype(np.float32)
-    spectrum = xp.fft.rfft((patches - means) * taper[:, None], axis=-2)
-    power = (spectrum.real**2 + spectrum.imag**2) * np.float32(2 / (length * (taper**2).sum()))
+    weight = taper(length)
+    spectrum = xp.fft.rfft((patches - means) * weight[:, None], axis=-2)
+    power = (spectrum.real**2 + spectrum.imag**2) * np.float32(2 / (length * (weight**2).sum()))
     bands = xp.einsum('bf,...fc->...bc', _bands(length), power)
     return xp.concatenate([means, 0.5 * xp.log((bands + SILENCE) / USUAL)], -2).reshape(*leading, -1).astype(np.float32)
 
 
+def places(time: int) -> int:
+    """Into how many patches a time series of so many samples is cut."""
+    return int(np.clip(time // FEWEST_SAMPLES, 1, PLACES))
+
+
+def taper(length: int) -> np.ndarray:
+    """What the samples [length] of a patch are weighted with."""
+    return np.hanning(length + 2)[1:-1].astype(np.float32)
+
+
+def edges(length: int) -> np.ndarray:
+    """[bands + 1] frequencies, in cycles a patch of `length` samples; a band is from one of them to below the next."""
+    return np.unique(np.round(np.geomspace(1, max(2, length // 2 + 1), BANDS + 1)).astype(int))
+
+
 def _bands(length: int) -> np.ndarray:
     """[bands, length // 2 + 1], 1 where a frequency, in cycles a patch of `length` samples, belongs to a band; 0 belongs to none."""
-    most = length // 2 + 1
-    edges = np.unique(np.round(np.geomspace(1, max(2, most), BANDS + 1)).astype(int))
-    at = np.arange(most)
-    return ((at >= edges[:-1, None]) & (at < edges[1:, None])).astype(np.float32)
+    between, at = edges(length), np.arange(length // 2 + 1)
+    return ((at >= between[:-1, None]) & (at < between[1:, None])).astype(np.float32)
+
+
+def amplitude(seen, xp):
+    """The amplitude, as a root mean square, that a number of a band stands for; `xp` as for :func:`of_series`."""
+    return xp.sqrt(xp.maximum(USUAL * xp.exp(2 * seen) - SILENCE, 0) + 1e-12)
 
 
 def _image(x):

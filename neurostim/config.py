@@ -33,7 +33,7 @@ def default_config() -> ml_collections.ConfigDict:
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together', 'least_skill': 0.0, 'rehearse': False,
-                    'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()),
+                    'draws': 0.0, 'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()),
                     'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
@@ -82,6 +82,15 @@ def check(config: ml_collections.ConfigDict) -> None:
                         'choose by the study')
     if not 0 <= config.teacher.least_skill <= 1:
         raise UserError(f"teacher.least_skill is {config.teacher.least_skill}: give a share of the best member's skill, from 0 to 1")
+    if config.teacher.draws != -1 and not 0 <= config.teacher.draws < math.inf:
+        raise UserError(f'teacher.draws is {config.teacher.draws}: give how many draws for each training window the teacher learns from '
+                        'too, 0 or more, or -1 to choose between none and one')
+    if config.teacher.draws and config.teacher.committee != 'together':
+        raise UserError(f'teacher.draws is {config.teacher.draws}, and draws are of all training windows: leave teacher.committee '
+                        f"'together', it is {config.teacher.committee!r}")
+    if config.teacher.draws and config.teacher.privacy.epsilon:
+        raise UserError(f'teacher.draws is {config.teacher.draws}, but teacher.privacy.epsilon promises that windows are looked at once: '
+                        'leave teacher.draws 0, or epsilon 0')
     for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:

@@ -22,6 +22,7 @@ from neurostim.study import Study, hold_out_subject
 PHASES = ('train', 'excite', 'evaluate')
 LEDGER = 'privacy.json'  # beside a teacher with differential privacy
 
+
 def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
     """Runs phases in their order.
 
@@ -79,7 +80,8 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
                     'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
-    wanted |= {name: config.teacher[name] for name in ('least_skill', 'rehearse') if config.teacher[name]}  # absent from earlier runs
+    later = ('least_skill', 'rehearse', 'draws')  # absent from earlier runs
+    wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
     wanted = json.loads(json.dumps(wanted))
     if _same_run(folder / 'config.json', wanted, 'a teacher'):
@@ -99,11 +101,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
             config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
-        if config.teacher.rehearse:  # not where privacy is promised: it would look at the windows a second time
-            from neurostim import rehearsal
-            learnt = study.part(test=False)
-            best = rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, lambda line: say(f'train: {line}'))
-            teacher = dataclasses.replace(teacher, rehearsed=best)
+        teacher = _prepare(teacher, study, config, lambda line: say(f'train: {line}'))  # not where privacy is promised: it looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -114,6 +112,19 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
                 writer.write(phase='train', member=member, **dict(zip(curves, row, strict=True)))
         writer.write(phase='train', seconds=time.perf_counter() - started, **score)
     say(f'train: kappa {score["kappa"]:.3f} on {len(test.y)} test windows, {time.perf_counter() - started:.0f} s')
+
+
+def _prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
+    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either."""
+    from neurostim import rehearsal  # here: who excites needs no students
+    learnt, share = study.part(test=False), config.teacher.draws
+    if config.teacher.rehearse:
+        teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
+    if not share:
+        return teacher
+    way = produce.resolve(produce.Settings(), teacher)
+    taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)
+    return taught if share > 0 else rehearsal.better(teacher, taught, learnt.x, learnt.y, config.seed, report)
 
 
 def describe(study: Study) -> dict:

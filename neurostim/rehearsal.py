@@ -33,7 +33,9 @@ UNEVEN = 1.15  # how many times as frequent as its even share a class must be fo
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
-    there = [name for name in ('modulated', 'slanted', 'mixture') if f'{name}/mean' in population]
+    there = [name for name in ('modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
+    if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
+        there.remove('mixture')
     return [{'method': method, **search} for method in ['flow'] * flow.fitted(population) + there
             for search in ([{}] if method == 'flow' else [{}, gentle, BEST_OF_FOUR])]
 
@@ -46,18 +48,8 @@ def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
     return [natural, unsure, {**natural, **unsure}] if share.max() * len(share) > UNEVEN else [unsure]
 
 
-def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
-    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the
-    one of :func:`other_targets` that does still better.
-
-    Args:
-      x: float32 [n, *shape], training windows in the study's units.
-      y: int [n], their classes.
-      report: called with a line of text for each trial.
-
-    Returns:
-      {field: value} of settings and target settings together.
-    """
+def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Callable[[str], None]) -> Callable[[dict, dict], float]:
+    """Builds ``score(way, target) -> mean kappa of quick students``, for arguments as of :func:`rehearse`."""
     rows = np.random.default_rng(seed).permutation(len(x))[:WINDOWS]
     least, most, numbers = STIMULI
     count = int(np.clip(numbers // math.prod(teacher.shape), least, most))
@@ -74,6 +66,22 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
         report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappa:.3f} of quick students')
         return kappa
 
+    return score
+
+
+def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
+    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the
+    one of :func:`other_targets` that does still better.
+
+    Args:
+      x: float32 [n, *shape], training windows in the study's units.
+      y: int [n], their classes.
+      report: called with a line of text for each trial.
+
+    Returns:
+      {field: value} of settings and target settings together.
+    """
+    score = _trial(teacher, x, y, seed, report)
     kappas = [(score(way, {}), way) for way in ways(teacher.population)]
     best, way = max(kappas, key=lambda scored: scored[0] + FLOW_MARGIN * (scored[1]['method'] == 'flow'))
     if marginals.fitted(teacher.population, way['method']):
@@ -82,3 +90,14 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
             best, way = kappa, {**way, 'marginals': False}
     kappa, target = max(((score(way, target), target) for target in other_targets(teacher.population)), key=lambda scored: scored[0])
     return {**way, **target} if kappa > best + MARGIN else way
+
+
+def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
+           report: Callable[[str], None] = lambda text: None) -> Teacher:
+    """Of two teachers the one whose stimuli teach quick students more, both excited as was rehearsed; the first, if neither do. Other
+    arguments as for :func:`rehearse`."""
+    found = teacher.rehearsed
+    target = {name: found[name] for name in produce.REHEARSED_TARGETS if name in found}
+    way = {name: value for name, value in found.items() if name not in target}
+    mine, others = (_trial(one, x, y, seed, report)(way, target) for one in (teacher, other))
+    return other if others > mine else teacher

@@ -18,11 +18,12 @@ from neurostim import identity as identities
 from neurostim import models, training
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
-from neurostim.excitation import marginals
+from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups
 
+MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
@@ -147,6 +148,75 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
     return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
 
 
+def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, committee: str, least_skill: float,
+                   report: Callable[[str], None], draws: tuple[np.ndarray, np.ndarray] | None = None):
+    """(names, parameters, curves, shift) of the members that are kept, see :func:`train_teacher`.
+
+    Args:
+      train: training windows, scaled.
+      draws: (x, classes) that every member learns from too; none of them validates.
+    """
+    n_classes, shape = len(train.classes), train.x.shape[1:]
+    params, curves, skills = [], {}, []
+    part = committee_parts(train, committee, len(names), seed)
+
+    def fit(i, name, options):
+        """Member i, its history, and the labels that it was validated with."""
+        own = train if committee == 'together' else train.take(part == i)
+        held = validation_split(own, seed * 1000 + i)
+        x, y = own.x[~held], own.y[~held]
+        if draws:
+            x, y = np.concatenate([x, draws[0]]), np.concatenate([y, draws[1]])
+        learnt, checked = training.examples(x, y, n_classes), training.examples(own.x[held], own.y[held], n_classes)
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked), own.y[held]
+
+    for i, name in enumerate(names):
+        member, history, checked_y = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
+        if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
+            shifted = fit(i, name, dataclasses.replace(options, shift=ANYWHERE))
+            better = np.nanmin(shifted[1].validation_loss) < np.nanmin(history.validation_loss)
+            options = dataclasses.replace(options, shift=ANYWHERE if better else 0.0)
+            member, history = shifted[:2] if better else (member, history)
+            report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
+        params.append(jax.tree.map(np.asarray, member))
+        curves[f'{i}/{name}'] = _curves(history)
+        losses = curves[f'{i}/{name}']['validation_loss']
+        skills.append(skill(losses, checked_y, n_classes, options.balance))
+        report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
+    kept = range(len(names))
+    if least_skill and committee == 'together':
+        kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
+    if len(kept) < len(names):
+        report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
+        names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
+    return names, tuple(params), curves, options.shift
+
+
+def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0, options: training.TrainingOptions | None = None,
+                     put_right: bool = True, share: float = 1.0, report: Callable[[str], None] = lambda text: None) -> Teacher:
+    """The teacher with its members trained anew, on the training windows and on unexcited draws of its population, each under the class
+    that it was drawn for.
+
+    Networks that have seen real windows only judge draws, which are never quite like these, worse than they could; and students learn
+    from no more than what the teacher says of draws. Validation is of real windows alone.
+
+    Args:
+      method: whose draws (:data:`neurostim.excitation.parameterisation.NAMES`).
+      options: how members are trained; windows are shifted as the teacher's were.
+      put_right: whether draws have their marginals put right.
+      share: draws for each training window; there are at most `MOST_DRAWS` in all, and of long windows fewer.
+    """
+    train = study.part(test=False)
+    train = dataclasses.replace(train, x=teacher.scaling.forward(train.x))
+    count = int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
+    draws = parameterisation.unexcited(method, study.shape, teacher.population, count, seed, put_right=put_right)
+    report(f'{count} draws by {method!r} are learnt from beside {len(train.y)} windows')
+    options = dataclasses.replace(options or training.TrainingOptions(), shift=teacher.shift)
+    _, params, curves, _ = _train_members(train, teacher.names, options, seed, 'together', 0.0, report, draws)
+    return dataclasses.replace(teacher, params=params, curves=curves)
+
+
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
@@ -176,38 +246,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     train, n_classes = study.part(test=False), len(study.classes)
     scaling = fit_scaling(train.x, study.kind)
     train = dataclasses.replace(train, x=scaling.forward(train.x))
-    model = model_options(tuple(names), study.shape, n_classes)
-    params, curves, skills = [], {}, []
-    part = committee_parts(train, committee, len(names), seed)
-
-    def fit(i, name, options):
-        """Member i, its history, and the labels that it was validated with."""
-        own = train if committee == 'together' else train.take(part == i)
-        held = validation_split(own, seed * 1000 + i)
-        learnt, checked = (training.examples(own.x[rows], own.y[rows], n_classes) for rows in (~held, held))
-        key = jax.random.fold_in(jax.random.key(seed), i)
-        return *training.fit((name, study.shape, n_classes, ()), options, key, learnt, checked), own.y[held]
-
-    for i, name in enumerate(names):
-        member, history, checked_y = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
-        if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
-            shifted = fit(i, name, dataclasses.replace(options, shift=ANYWHERE))
-            better = np.nanmin(shifted[1].validation_loss) < np.nanmin(history.validation_loss)
-            options = dataclasses.replace(options, shift=ANYWHERE if better else 0.0)
-            member, history = shifted[:2] if better else (member, history)
-            report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
-        params.append(jax.tree.map(np.asarray, member))
-        curves[f'{i}/{name}'] = _curves(history)
-        losses = curves[f'{i}/{name}']['validation_loss']
-        skills.append(skill(losses, checked_y, n_classes, options.balance))
-        report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
-    kept = range(len(names))
-    if least_skill and committee == 'together':
-        kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
-    if len(kept) < len(names):
-        report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
-        names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
-        model = model_options(names, study.shape, n_classes)
+    model_options(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
+    names, params, curves, shift = _train_members(train, tuple(names), options, seed, committee, least_skill, report)
     population = fit_population(train.x, study.kind, train.y, n_classes, seed)
     population.update(marginals.fit(population, study.shape, train.x, seed))
     if flow and flow.steps and flows.suits(study.shape):
@@ -215,8 +255,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    return Teacher(tuple(names), model, tuple(params), scaling, population, study.classes, study.channels, study.kind, curves, named,
-                   options.shift)
+    model = model_options(names, study.shape, n_classes)
+    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, curves, named, shift)
 
 
 def _curves(history: training.History) -> dict[str, list]:

@@ -14,7 +14,7 @@ from neurostim.excitation.population import fit_population
 from neurostim.excitation.targets import Target
 
 QUICK_COMPILE = True
-SHAPES = {'features': (5,), 'windows': (20, 2), 'images': (8, 8, 1)}
+SHAPES = {'features': (5,), 'windows': (20, 2), 'long': (600, 2), 'images': (8, 8, 1)}
 DRAWS = 200
 
 
@@ -24,14 +24,14 @@ def statistics(kind):
     x = rng.normal(size=(300, *SHAPES[kind])).astype(np.float32)
     y = np.arange(300) % 2
     x[y == 1] *= 0.5
-    population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, kind, y, 2)
+    population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, 'windows' if kind == 'long' else kind, y, 2)
     if kind == 'windows':
         population.update(flow.fit(x, y, np.arange(300) % 5 == 0, 2, flow.FlowOptions(steps=20, width=8, batch=32), seed=0))
     return population
 
 
 def kind_of(name):
-    return 'images' if name in ('generator', 'slanted') else 'windows'
+    return {'generator': 'images', 'slanted': 'images', 'banded': 'long'}.get(name, 'windows')
 
 
 def target(label=0):

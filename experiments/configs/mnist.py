@@ -15,7 +15,8 @@ def get_config():
     config.study.name = 'mnist'
     config.teacher.models = ('cnn', 'mlp', 'cnn')
     config.excite.count = 10_000
-    config.excite.steps, config.excite.learning_rate = 3, 0.03  # more blur what marginals put right
+    config.excite.steps, config.excite.learning_rate, config.excite.candidates = 1, 0.03, 2  # more blur what marginals put right
+    config.excite.target.concentration = 1.0  # digits between two classes teach most students more
     config.students = ('cnn', 'gru', 'transformer', 'mlp', 'random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')
     config.student_steps = 1500
     config.evaluate.privacy = False  # nobody is known to have written an image

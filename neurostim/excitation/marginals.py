@@ -8,18 +8,17 @@ Gaussian is drawn from (Nelsen 2006, An Introduction to Copulas, ch. 2).
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurostim.excitation import slant
+from neurostim.excitation import bands, slant
 
-METHODS = ('mixture', 'slanted', 'modulated')  # whose draws are put right; a flow's marginals are its own, and better
+METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better
 DRAWS = 16_384  # whose quantiles are compared with those of the windows
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
-BATCH = 256  # draws at once
+LEAST_DRAWS = 256
+CORRECTIONS, SEEN = 3, 768  # how often, and at how many draws is looked to correct what is seen of them
 LEVELS = np.concatenate([[0.001, 0.005], np.linspace(0.02, 0.98, 29), [0.995, 0.999]])
 FEWEST = 10  # windows beyond the outermost quantile: it is no single window's
 
@@ -55,11 +54,12 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
     levels = np.clip(LEVELS, least, 1 - least)
-    count = max(BATCH, min(DRAWS, NUMBERS // x[0].size) // BATCH * BATCH)
+    count = max(LEAST_DRAWS, min(DRAWS, NUMBERS // x[0].size))
     rows = np.random.default_rng(seed).permutation(len(x))[:max(1, NUMBERS // x[0].size)]
     x = x[np.sort(rows)]
     windows = _quantiles(x, levels)
-    maps = {}
+    maps = _seen_as_they_are(population, shape, x, seed) if 'banded/mean' in population else {}
+    population = population | maps
     for method in METHODS:
         if f'{method}/mean' in population:
             maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, count, seed), levels)
@@ -67,31 +67,27 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     if 'slanted/mean' in population:
         background = population['slanted/background']
         maps['slanted/marginal_to'] = _quantiles(slant.upright(x, slant.slants(x, background), background), levels)
-        apart = slant.distance(_draws(population | maps, 'slanted', shape, count, seed, finished=True), background)
+        apart = slant.distance(_draws(population | maps, 'slanted', shape, count, seed, finish=True), background)
         maps['slanted/threshold'] = np.quantile(apart, slant.emptiness(x, background)).astype(np.float32)
     return maps
 
 
-def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int, finished: bool = False) -> np.ndarray:
-    """Unexcited draws [count, *shape] as they come: not put right, nor finished or clipped, unless asked for."""
-    several = _drawer(method, shape, len(population['class_share']), finished)
-    keys = jax.random.split(jax.random.key(seed), count).reshape(-1, BATCH)
-    return np.concatenate([np.asarray(several(population, batch)) for batch in keys])
+def _seen_as_they_are(population, shape, x, seed):
+    """What to add to the numbers by which a long window is put together, so that the same is seen of draws as of windows, on average.
+
+    A narrow band takes in some of its neighbours, and what lies between two places is seen of both.
+    """
+    wanted, correction = bands.split(x).mean(0).ravel(), 0
+    for _ in range(CORRECTIONS):
+        draws = _draws(population | {'banded/correction': np.float32(correction) + np.zeros_like(wanted)}, 'banded', shape, SEEN, seed)
+        correction = correction + wanted - bands.split(draws).mean(0).ravel()
+    return {'banded/correction': correction}
 
 
-@functools.cache  # compiled once for teachers of one shape
-def _drawer(method: str, shape: tuple[int, ...], n_classes: int, finished: bool):
-    """Compiles ``(population, keys [n]) -> draws [n, *shape]``."""
-    from neurostim.excitation import parameterisation, targets  # which reads this file's maps
-    p = parameterisation.finished(method, shape, put_right=True) if finished else parameterisation.NAMES[method](shape)
-
-    def draw(population, key):
-        class_key, draw_key = jax.random.split(key)
-        label = jax.random.categorical(class_key, jnp.log(population['class_share'])).astype(jnp.int32)
-        target = targets.Target(jax.nn.one_hot(label, n_classes), label, jnp.float32(2))
-        return p.decode(population, *p.start(population, draw_key, target))
-
-    return jax.jit(jax.vmap(draw, (None, 0)))
+def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int, finish: bool = False) -> np.ndarray:
+    """Unexcited draws [count, *shape]."""
+    from neurostim.excitation import parameterisation  # which reads this file's maps
+    return parameterisation.unexcited(method, shape, population, count, seed, finish)[0]
 
 
 def _quantiles(x: np.ndarray, levels: np.ndarray) -> np.ndarray:

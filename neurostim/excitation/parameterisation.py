@@ -6,18 +6,23 @@ A parameterisation is a set of pure functions of ONE stimulus and the population
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from neurostim import columns
 from neurostim.errors import UserError, choose
+from neurostim.excitation import bands, marginals, slant
 from neurostim.excitation import flow as flows
-from neurostim.excitation import marginals, slant
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
+
+DRAWN = 256  # unexcited draws at once
 
 
 class Context(NamedTuple):
@@ -61,6 +66,9 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
       UserError: an unknown name, or one that does not suit this kind of study.
     """
     choose(name, NAMES, 'excite.method')
+    if name == 'banded' and 'banded/mean' not in population:
+        raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window, this study's windows have "
+                        f"shape {shape}: choose 'modulated' or 'mixture'")
     needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples, this study's have shape {shape}: "
@@ -87,6 +95,35 @@ def finished(name: str, shape: tuple[int, ...], put_right: bool) -> Parameterisa
         return clip(population, x)
 
     return chosen._replace(decode=decode, finish=None)
+
+
+def unexcited(name: str, shape: tuple[int, ...], population: dict, count: int, seed: int, finish: bool = True,
+              put_right: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Draws before any excitation, of classes as frequent as the population's: (x float32 [count, *shape], scaled; the class each was drawn
+    for, int32 [count]).
+
+    Args:
+      finish: whether draws are put right and finished as stimuli are; else they are as the parameterisation makes them.
+      put_right: as for :func:`make`.
+    """
+    several = _drawer(name, shape, len(population['class_share']), finish, put_right and marginals.fitted(population, name))
+    keys = jax.random.split(jax.random.key(seed), math.ceil(count / DRAWN) * DRAWN).reshape(-1, DRAWN)
+    parts = [jax.tree.map(np.asarray, several(population, batch)) for batch in keys]
+    return tuple(np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+
+
+@functools.cache  # compiled once for teachers of one shape
+def _drawer(name: str, shape: tuple[int, ...], n_classes: int, finish: bool, put_right: bool):
+    """Compiles ``(population, keys [n]) -> (draws [n, *shape], classes [n])``."""
+    p = finished(name, shape, put_right) if finish else NAMES[name](shape)
+
+    def draw(population, key):
+        class_key, draw_key = jax.random.split(key)
+        label = jax.random.categorical(class_key, jnp.log(population['class_share'])).astype(jnp.int32)
+        target = Target(jax.nn.one_hot(label, n_classes), label, jnp.float32(2))
+        return p.decode(population, *p.start(population, draw_key, target)), label
+
+    return jax.jit(jax.vmap(draw, (None, 0)))
 
 
 def clip(population, x):
@@ -254,6 +291,32 @@ def modulated(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty)
 
 
+def banded(shape) -> Parameterisation:
+    """What is seen of a long window by bands, from the mixture of it, and noise that it is seen of."""
+    time, channels = shape
+    bins = (time // 2, channels)
+
+    def start(population, key, target: Target):
+        draw_key, phase_key, jitter_key, grain_key = jax.random.split(key, 4)
+        scores, placing = _draw_component(population, 'banded', draw_key, target)
+        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
+                     'jitter': jax.random.normal(jitter_key, bins)}
+        return variables, Context(variables, (placing, jnp.sqrt(jax.random.exponential(grain_key, bins))))
+
+    def decode(population, variables, context):
+        placing, grain = context.fixed
+        low, high = population['banded/range']
+        numbers = jnp.clip(_place(population, 'banded', variables['scores'], placing), low, high) + population['banded/correction']
+        phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
+        noise = bands.noises(population['banded/share'] * grain * jnp.exp(1j * phase), time)
+        return bands.assemble(numbers.reshape(-1, noise.shape[0] + 1, channels), noise)
+
+    def penalty(population, variables, context):
+        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
+
+    return Parameterisation(start, decode, penalty)
+
+
 def flow(shape) -> Parameterisation:
     """A draw of the target's class from the flow, and whitened coordinates of the population's Gaussian for what is added to it."""
 
@@ -292,4 +355,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, flow, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, flow, generator)}

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from neurostim.excitation import slant
+from neurostim.excitation import bands, slant
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
@@ -64,6 +64,8 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
                                for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
         population.update(modulated(x[some], classes[some], n_classes, seed))
+        if bands.suits(x.shape[1:]):
+            population.update(banded(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
@@ -285,6 +287,17 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
         'modulated/phase': np.angle(relative),
         'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),
     }
+
+
+def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """The mixture of what is seen of long windows (:mod:`neurostim.excitation.bands`), the range in which nearly all of it lies, and the
+    spectrum that a band's noise has."""
+    seen = bands.split(x).reshape(len(x), -1)
+    fitted = mixture(seen, classes, n_classes, seed)
+    power = sum((np.abs(np.fft.rfft(row, axis=0)[1:]) ** 2 for row in x - x.mean(1, keepdims=True)), np.zeros(()))
+    return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
+            'banded/range': np.percentile(bounded(seen), [0.1, 99.9], axis=0), 'banded/share': bands.shares(power, x.shape[1]),
+            'banded/correction': np.zeros(seen.shape[1])}
 
 
 def slanted(images: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,128 @@
+"""Long windows put together by bands: what is seen of them is what was asked for, and of draws what is seen of windows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from neurostim import columns
+from neurostim.errors import UserError
+from neurostim.excitation import bands, marginals, parameterisation, targets
+from neurostim.excitation.population import fit_population
+
+QUICK_COMPILE = True
+SHAPES = [(1200, 1), (1201, 2), (100, 20), (20, 60), (700, 3)]
+
+
+def white(time, channels, seed=0):
+    """Noise of every band, each frequency as strong as any other in its band, and amplitudes of chance."""
+    rng = np.random.default_rng(seed)
+    spectrum = bands.shares(np.ones((time // 2, channels)), time) * np.sqrt(rng.exponential(size=(time // 2, channels)))
+    return np.asarray(bands.noises(spectrum * np.exp(2j * np.pi * rng.uniform(size=spectrum.shape)), time))
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_bands_part_the_spectrum_and_their_noise_has_mean_square_one(shape):
+    time, channels = shape
+    power = np.random.default_rng(0).uniform(1, 2, (time // 2, channels))
+    share = bands.shares(power, time)
+    between = bands.edges(time)
+    assert (np.diff(between) > 0).all() and between[-1] == time // 2 + 1
+    noise = np.asarray(bands.noises(share * np.exp(2j * np.pi * np.random.default_rng(1).uniform(size=share.shape)), time))
+    assert noise.shape == (len(between) - 1, *shape)
+    np.testing.assert_allclose((noise[:-1] ** 2).mean(1), 1, rtol=1e-3)  # the last one has the frequency without a twin
+    for band, (low, high) in zip(noise, zip(between[:-1], between[1:], strict=True), strict=True):
+        found = np.abs(np.fft.rfft(band, axis=0)) ** 2
+        assert found[low:high].sum() > 0.9999 * found.sum()
+        part = found[low:min(high, (time + 1) // 2)] / power[low - 1:min(high, (time + 1) // 2) - 1]
+        np.testing.assert_allclose(part, np.broadcast_to(part[:1], part.shape), rtol=1e-2)  # the spectrum's own shape
+
+
+@pytest.mark.parametrize('shape', [(6000, 1), (3001, 2)])
+def test_what_was_asked_for_is_seen(shape):
+    time, channels = shape
+    noise = white(*shape)
+    rng = np.random.default_rng(3)
+    strengths = np.linspace(2, 0, len(noise))[:, None] + rng.normal(0, 0.3, (columns.PLACES, len(noise), channels))  # falling
+    numbers = np.concatenate([3 * rng.normal(size=(columns.PLACES, 1, channels)), strengths], 1)
+    x = np.asarray(jax.jit(bands.assemble)(numbers.astype(np.float32), noise))
+    seen = bands.split(x[None])[0]
+    np.testing.assert_allclose(seen[:, 0], numbers[:, 0], atol=0.5)  # slow noise adds to them
+    wide = np.diff(columns.edges(time // columns.PLACES)) >= 8  # narrow bands take in their neighbours
+    assert np.abs(seen - numbers)[:, 1:][:, wide].mean() < 0.12
+    assert np.corrcoef(seen[:, 1:][:, wide].ravel(), numbers[:, 1:][:, wide].ravel())[0, 1] > 0.95
+
+
+def test_its_derivative_is_that_of_finite_differences():
+    noise = white(1200, 1)
+    rng = np.random.default_rng(0)
+    numbers = jnp.asarray(rng.normal(0.5, 0.5, (columns.PLACES, len(noise) + 1, 1)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(1200, 1)), jnp.float32)
+    value = jax.jit(lambda numbers: (weights * bands.assemble(numbers, noise)).mean())
+    found, h = jax.grad(value)(numbers), 1e-2
+    for at in ((0, 0, 0), (2, 1, 0), (3, 7, 0), (5, len(noise), 0)):
+        step = jnp.zeros_like(numbers).at[at].set(h)
+        np.testing.assert_allclose(found[at], (value(numbers + step) - value(numbers - step)) / (2 * h), rtol=2e-2, atol=2e-6)
+
+
+def recordings(n=400, time=1200, seed=0):
+    """Noise whose faster half grows stronger along the window, in the second class more so; two channels of other strength."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    slow, fast = (np.fft.irfft(np.fft.rfft(rng.normal(size=(n, time, 2)), axis=1) * keep[:, None], time, axis=1)
+                  for keep in (np.arange(time // 2 + 1) < 60, np.arange(time // 2 + 1) >= 60))
+    grows = np.exp(np.linspace(0, 1, time)[:, None] * (rng.normal(1, 0.3, (n, 1, 1)) * y[:, None, None]))
+    return ((3 * slow + grows * fast) * [1.0, 0.3] * np.exp(0.3 * rng.normal(size=(n, 1, 1)))).astype(np.float32), y
+
+
+@pytest.fixture(scope='module')
+def drawn():
+    """(windows, classes, draws of each class, population)."""
+    x, y = recordings()
+    population = fit_population(x, 'windows', y, 2)
+    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x))
+    p = parameterisation.make('banded', x.shape[1:], population, put_right=False)
+
+    def one(key, label):
+        return p.decode(population, *p.start(population, key, targets.Target(jax.nn.one_hot(label, 2), label, 2.0)))
+
+    several = jax.jit(jax.vmap(one, (0, None)))
+    return x, y, [np.asarray(several(jax.random.split(jax.random.key(label), 400), label)) for label in (0, 1)], population
+
+
+def test_of_draws_is_seen_what_is_seen_of_windows(drawn):
+    x, y, draws, _ = drawn
+    for label in (0, 1):
+        made, real = (bands.split(a).reshape(len(a), -1) for a in (draws[label], x[y == label]))
+        spread = real.std(0)
+        assert np.abs((made.mean(0) - real.mean(0)) / spread).mean() < 0.12
+        assert 0.85 < np.median(made.std(0) / spread) < 1.15
+        together = [np.corrcoef(a.T)[np.triu_indices(a.shape[1], 1)] for a in (made, real)]
+        assert np.corrcoef(*together)[0, 1] > 0.8
+
+
+def test_envelopes_change_along_the_window(drawn):
+    x, y, draws, _ = drawn
+
+    def growth(a):  # of the fastest bands, from the first place to the last
+        seen = bands.split(a)
+        return (seen[:, -1, -3:] - seen[:, 0, -3:]).mean()
+
+    for label in (0, 1):
+        assert abs(growth(draws[label]) - growth(x[y == label])) < 0.08
+    assert growth(draws[1]) > growth(draws[0]) + 0.4
+
+
+def test_short_windows_are_refused():
+    x, y = recordings(60, 100)
+    population = fit_population(x, 'windows', y, 2)
+    assert not any(name.startswith('banded') for name in population)
+    with pytest.raises(UserError, match='more than 1024 numbers'):
+        parameterisation.make('banded', x.shape[1:], population)
+
+
+def test_an_amplitude_is_the_root_of_the_power_that_its_number_came_from():
+    x = np.random.default_rng(0).normal(size=(3, 6000, 1)).astype(np.float32)
+    power = columns.amplitude(bands.split(x)[:, :, 1:], np) ** 2
+    whole = x.reshape(3, columns.PLACES, -1).var(2, keepdims=True)
+    np.testing.assert_allclose(power.sum(2), whole, rtol=0.12)  # a taper looks at the middle
