@@ -24,7 +24,7 @@ def test_each_config_is_sound(name):
 
 @pytest.mark.parametrize('field, value, complaint', [
     ('training.shift', 0.6, 'teacher.training.shift is 0.6'), ('committee', 'rooms', "teacher.committee 'rooms'"),
-    ('least_skill', 1.5, 'teacher.least_skill is 1.5'), ('identity.refreshes', -1, 'teacher.identity.refreshes is -1'),
+    ('least_skill', 1.5, 'teacher.least_skill is 1.5'), ('draws', -2.0, 'teacher.draws is -2'), ('draws', float('inf'), 'teacher.draws is inf'), ('identity.refreshes', -1, 'teacher.identity.refreshes is -1'),
     ('privacy.unit', 'ward', "teacher.privacy.unit 'ward'"), ('privacy.windows', 0, 'teacher.privacy.windows is 0')])
 def test_what_is_out_of_range_is_refused(field, value, complaint):
     config = default_config()
@@ -37,6 +37,15 @@ def test_a_promise_of_differential_privacy_has_one_teacher():
     config = default_config()
     config.teacher.privacy.epsilon, config.teacher.committee = 4.0, 'people'
     with pytest.raises(UserError, match="'together', it is 'people'"):
+        check(config)
+
+
+@pytest.mark.parametrize(('field', 'value', 'complaint'), [
+    ('committee', 'people', "leave teacher.committee 'together', it is 'people'"), ('privacy.epsilon', 4.0, 'leave teacher.draws 0')])
+def test_draws_are_learnt_from_where_all_windows_may_be(field, value, complaint):
+    config = default_config()
+    config.update_from_flattened_dict({'teacher.draws': 1.0, f'teacher.{field}': value})
+    with pytest.raises(UserError, match=complaint):
         check(config)
 
 

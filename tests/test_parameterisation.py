@@ -184,3 +184,14 @@ def test_generator_refuses_sides_that_do_not_divide():
     with pytest.raises(UserError, match='divide by 4'):
         p = parameterisation.make('generator', (8, 10, 1), statistics('images'))
         jax.eval_shape(lambda key: p.start(statistics('images'), key, target()), jax.random.key(0))
+
+
+def test_unexcited_draws_come_in_the_populations_shares_and_from_their_seed():
+    population = dict(statistics('windows'), class_share=np.float32([0.8, 0.2]))
+    x, classes = parameterisation.unexcited('mixture', SHAPES['windows'], population, 700, seed=3)
+    assert x.shape == (700, *SHAPES['windows']) and x.dtype == np.float32 and abs((classes == 1).mean() - 0.2) < 0.06
+    assert x[classes == 1].std() < 0.8 * x[classes == 0].std()  # the second class is half as strong
+    again, more = (parameterisation.unexcited('mixture', SHAPES['windows'], population, count, seed=3) for count in (700, 900))
+    np.testing.assert_array_equal(again[0], x)
+    other, _ = parameterisation.unexcited('mixture', SHAPES['windows'], population, 700, seed=4)
+    assert not np.array_equal(other, x) and len(more[0]) == 900

@@ -12,6 +12,7 @@ from conftest import TINY_OPTIONS
 from neurostim import teacher as teachers
 from neurostim import training
 from neurostim.errors import UserError
+from neurostim.excitation import parameterisation
 from neurostim.study import make_study
 
 QUICK_COMPILE = True
@@ -272,3 +273,40 @@ def test_the_first_member_finds_whether_windows_may_begin_anywhere(anywhere, tmp
 def test_what_is_no_time_series_is_learnt_as_it_is(study):
     flat = dataclasses.replace(study, x=study.x.reshape(len(study.x), -1))
     assert teachers.train_teacher(flat, ('mlp',), 1, dataclasses.replace(TINY_OPTIONS, shift=-1.0)).shift == 0
+
+
+def test_what_was_learnt_from_draws_is_known_of_draws(teacher, study):
+    lines = []
+    taught = teachers.learn_from_draws(teacher, study, 'gaussian', 1, TINY_OPTIONS, share=0.5, report=lines.append)
+    x, y = parameterisation.unexcited('gaussian', study.shape, teacher.population, 500, seed=9)
+    # One Gaussian for all draws is the same for every class: whoever has learnt from it is sure of none, whoever has not often is.
+    sure_before, sure_after = (one.predict_scaled(x).max(1).mean() for one in (teacher, taught))
+    assert sure_after < sure_before - 0.05
+    assert lines[0] == f"{(~study.test).sum() // 2} draws by 'gaussian' are learnt from beside {(~study.test).sum()} windows"
+    test = study.part(test=True)
+    assert (taught.probabilities(test.x).argmax(1) == test.y).mean() > 0.9  # windows are known all the same
+    assert taught.population is teacher.population and taught.scaling is teacher.scaling and taught.names == teacher.names
+    assert list(taught.curves) == list(teacher.curves) and taught.digest() != teacher.digest()
+
+
+def test_draws_do_not_validate(study, teacher, monkeypatch):
+    seen = []
+
+    def fit(spec, options, key, learnt, checked):
+        seen.append((int(learnt.n), int(checked.n), np.asarray(checked.x[:int(checked.n)])))
+        raise InterruptedError
+
+    monkeypatch.setattr(training, 'fit', fit)
+    for learn in (lambda: retrain(study), lambda: teachers.learn_from_draws(teacher, study, 'mixture', 1, TINY_OPTIONS)):
+        with pytest.raises(InterruptedError):
+            learn()
+    (alone, checked, windows), (beside, checked_too, windows_too) = seen
+    assert beside == alone + (~study.test).sum() and checked_too == checked
+    np.testing.assert_array_equal(windows, windows_too)
+
+
+def test_draws_are_no_more_than_fit(study, teacher, monkeypatch):
+    monkeypatch.setattr(teachers, 'MOST_DRAWS', 7)
+    lines = []
+    teachers.learn_from_draws(teacher, study, 'mixture', 1, dataclasses.replace(TINY_OPTIONS, steps=2, validations=1), report=lines.append)
+    assert lines[0].startswith('7 draws')
