@@ -94,10 +94,10 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
 
 def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
            report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """Of two teachers the one whose stimuli teach quick students more, both excited as was rehearsed; the first, if neither do. Other
+    """The other teacher, if its stimuli teach quick students clearly more, both excited as the first one rehearsed; else the first. Other
     arguments as for :func:`rehearse`."""
     found = teacher.rehearsed
     target = {name: found[name] for name in produce.REHEARSED_TARGETS if name in found}
     way = {name: value for name, value in found.items() if name not in target}
     mine, others = (_trial(one, x, y, seed, report)(way, target) for one in (teacher, other))
-    return other if others > mine else teacher
+    return other if others > mine + MARGIN else teacher
