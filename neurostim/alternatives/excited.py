@@ -17,7 +17,8 @@ CHAIN = 125  # stimuli that the published generator hands its weights on to
 SETTINGS = {
     'stimuli': None,  # as the options ask
     'control': None,
-    **{name: Settings(method=name) for name in ('direct', 'gaussian', 'spectral', 'modulated', 'mixture', 'slanted', 'flow', 'amortised')},
+    **{name: Settings(method=name) for name in (
+        'direct', 'gaussian', 'spectral', 'modulated', 'banded', 'mixture', 'slanted', 'flow', 'amortised')},
     'generator': Settings(method='generator', accept=True, chain=CHAIN, target=TargetSettings(name='threshold')),
 }
 
