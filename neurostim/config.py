@@ -84,7 +84,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"teacher.least_skill is {config.teacher.least_skill}: give a share of the best member's skill, from 0 to 1")
     if config.teacher.draws != -1 and not 0 <= config.teacher.draws < math.inf:
         raise UserError(f'teacher.draws is {config.teacher.draws}: give how many draws for each training window the teacher learns from '
-                        'too, 0 or more, or -1 to choose between none and one')
+                        'too, 0 or more, or -1 for a rehearsal to choose between none and one')
     if config.teacher.draws and config.teacher.committee != 'together':
         raise UserError(f'teacher.draws is {config.teacher.draws}, and draws are of all training windows: leave teacher.committee '
                         f"'together', it is {config.teacher.committee!r}")

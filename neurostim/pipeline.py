@@ -115,12 +115,13 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
 
 
 def _prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
-    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either."""
+    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either; without a rehearsal nobody
+    chooses, and there are no draws."""
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
     if config.teacher.rehearse:
         teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
-    if not share:
+    if not share or share < 0 and not config.teacher.rehearse:
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)

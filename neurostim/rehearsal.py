@@ -11,6 +11,7 @@ windows that it has not learnt from. So another way must be clearly better than 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -94,10 +95,15 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
 
 def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
            report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The other teacher, if its stimuli teach quick students clearly more, both excited as the first one rehearsed; else the first. Other
-    arguments as for :func:`rehearse`."""
+    """The other teacher, if its stimuli teach quick students clearly more; else the first. Arguments as for :func:`rehearse`.
+
+    Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
+    """
     found = teacher.rehearsed
     target = {name: found[name] for name in produce.REHEARSED_TARGETS if name in found}
     way = {name: value for name, value in found.items() if name not in target}
-    mine, others = (_trial(one, x, y, seed, report)(way, target) for one in (teacher, other))
-    return other if others > mine + MARGIN else teacher
+    again = [{**search, **{name: way[name] for name in ('marginals',) if name in way}} for search in ways(teacher.population)
+             if search['method'] == way['method']]
+    mine, score = _trial(teacher, x, y, seed, report)(way, target), _trial(other, x, y, seed, report)
+    others, chosen = max(((score(search, target), search) for search in again), key=lambda scored: scored[0])
+    return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher

@@ -311,7 +311,7 @@ def slanted(images: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) 
         return {}
     leaning = slant.slants(images, background)
     flat = slant.upright(images, leaning, background).reshape(len(images), -1)
-    unit = float(leaning.std() / math.sqrt(SLANT_SHARE * flat.var(0).sum())) or 1.0
+    unit = float(leaning.std() / math.sqrt(SLANT_SHARE * flat.var(0).sum() + 1e-12)) or 1.0
     fitted = mixture(np.concatenate([flat, leaning[:, None] / unit], 1), classes, n_classes, seed)
     return {**{name.replace('mixture', 'slanted'): value for name, value in fitted.items()},
             'slanted/background': background, 'slanted/unit': unit, 'slanted/threshold': 0.0}
