@@ -6,7 +6,8 @@ way makes a few stimuli, quick students learn from them, and their kappa on the 
 take no part.
 
 A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
-windows that it has not learnt from. So another way must be clearly better than the flow to be preferred.
+windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, and many large steps clearly
+better than few small ones, which blunt no student much.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from neurostim.teacher import Teacher
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
 STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers in all of them
 WINDOWS = 2000  # that students are asked about
-MARGIN = 0.01  # of kappa by which the best of several other targets must be better than the usual: less may be chance
+MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
@@ -70,6 +71,12 @@ def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Ca
     return score
 
 
+def _preferred(scored: tuple[float, dict]) -> float:
+    """The kappa of a way, and what another must be better by."""
+    kappa, way = scored
+    return kappa + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * ('learning_rate' in way)
+
+
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
     """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the
     one of :func:`other_targets` that does still better.
@@ -84,7 +91,7 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
     """
     score = _trial(teacher, x, y, seed, report)
     kappas = [(score(way, {}), way) for way in ways(teacher.population)]
-    best, way = max(kappas, key=lambda scored: scored[0] + FLOW_MARGIN * (scored[1]['method'] == 'flow'))
+    best, way = max(kappas, key=_preferred)
     if marginals.fitted(teacher.population, way['method']):
         kappa = score({**way, 'marginals': False}, {})
         if kappa > best:
@@ -95,7 +102,7 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
 
 def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
            report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The other teacher, if its stimuli teach quick students clearly more; else the first. Arguments as for :func:`rehearse`.
+    """The other teacher, if its stimuli teach quick students more; else the first. Arguments as for :func:`rehearse`.
 
     Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
     """
@@ -105,5 +112,5 @@ def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed:
     again = [{**search, **{name: way[name] for name in ('marginals',) if name in way}} for search in ways(teacher.population)
              if search['method'] == way['method']]
     mine, score = _trial(teacher, x, y, seed, report)(way, target), _trial(other, x, y, seed, report)
-    others, chosen = max(((score(search, target), search) for search in again), key=lambda scored: scored[0])
-    return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher
+    others, chosen = max(((score(search, target), search) for search in again), key=_preferred)
+    return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine else teacher
