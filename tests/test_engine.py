@@ -16,7 +16,7 @@ from neurostim.excitation.population import fit_population
 
 QUICK_COMPILE = True
 KEY = jax.random.key(7)
-SHAPES = {'windows': (16, 2), 'images': (8, 8, 1)}
+SHAPES = {'windows': (16, 2), 'images': (8, 8, 1), 'long': (600, 2)}
 WEIGHTS = Weights(tether=0.3, total_variation=0.01)
 COLD = [name for name in parameterisation.NAMES if name != 'generator']
 
@@ -25,12 +25,12 @@ class Setup:
     """A teacher of random weights, a population and one compiled gradient, for one parameterisation."""
 
     def __init__(self, method):
-        kind = 'images' if method == 'generator' else 'windows'
+        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long'}.get(method, 'windows')
         rng = np.random.default_rng(0)
         x = rng.normal(size=(200, *SHAPES[kind])).astype(np.float32)
         y = np.arange(200) % 3
         x[y == 1] *= 0.6
-        self.population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, kind, y, 3)
+        self.population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, 'windows' if kind == 'long' else kind, y, 3)
         if method == 'flow':
             self.population.update(flow.fit(x, y, np.arange(200) % 5 == 0, 3, flow.FlowOptions(steps=50, width=8, batch=32), seed=0))
         self.teacher = models.create('mlp', SHAPES[kind], 3, width=16)
