@@ -72,9 +72,10 @@ def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Ca
 
 
 def _preferred(scored: tuple[float, dict]) -> float:
-    """The kappa of a way, and what another must be better by."""
+    """The kappa of a way, and what another must be better by; the flow's own steps are few and small."""
     kappa, way = scored
-    return kappa + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * ('learning_rate' in way)
+    is_flow = way['method'] == 'flow'
+    return kappa + FLOW_MARGIN * is_flow + MARGIN * (is_flow or 'learning_rate' in way)
 
 
 def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
@@ -109,8 +110,8 @@ def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed:
     found = teacher.rehearsed
     target = {name: found[name] for name in produce.REHEARSED_TARGETS if name in found}
     way = {name: value for name, value in found.items() if name not in target}
-    again = [{**search, **{name: way[name] for name in ('marginals',) if name in way}} for search in ways(teacher.population)
-             if search['method'] == way['method']]
+    as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
+    again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
     mine, score = _trial(teacher, x, y, seed, report)(way, target), _trial(other, x, y, seed, report)
     others, chosen = max(((score(search, target), search) for search in again), key=_preferred)
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine else teacher

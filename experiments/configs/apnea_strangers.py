@@ -10,7 +10,7 @@ from experiments.configs import apnea_respiration
 
 
 def get_config():
-    """Half of what the committee learns from are the flow's draws."""
+    """About half of what the committee learns from are the flow's draws."""
     config = apnea_respiration.get_config()
     config.teacher.draws = 1.0
     return config

@@ -4,8 +4,7 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
 
 Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how many
 stimuli there are, in a rehearsal by which method, in which steps and towards which targets they are made, and whether the teacher learns
-from unexcited draws too. What the command line names
-is not chosen.
+from unexcited draws too. What the command line names is not chosen.
 """
 
 from neurostim.config import default_config
