@@ -38,7 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': 800,
+        'student_steps': students.STEPS,
         'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0},
         'release': {'licence': 'other'},
     })

@@ -17,10 +17,11 @@ from neurostim import models, training
 from neurostim.columns import columns
 from neurostim.errors import choose
 
+STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
-LIKELIEST = ('random_forest', 'naive_bayes', 'svm')  # students of each window's likeliest class; others are students of all
+LIKELIEST = ('random_forest', 'gradient_boosting', 'naive_bayes', 'svm')  # students of each window's likeliest class; others of all of them
 TUNED = {  # parameter and values of algorithms whose best setting differs most from one set of windows to another (BUILD_NOTES)
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
@@ -56,7 +57,7 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
-        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=1000), capacity or (None, None))
+        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
     return _fit_classical(name, x, targets, seed, held)
 
 
@@ -79,8 +80,8 @@ def _fit_network(name, x, targets, seed, held, options, capacity):
 def as_labels(name: str, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What an algorithm that takes labels with weights is given for distributions targets [n, classes].
 
-    Those of `LIKELIEST` get each window once, under its likeliest class, weighted by the belief in it: a window under two classes makes a
-    tree split where nothing differs, and a Gaussian of a class reach into others. The others get a window once for every class
+    Those of `LIKELIEST` get each window once, under its likeliest class, weighted by the belief in it: a window under two classes makes
+    trees split where nothing differs, and a Gaussian of a class reach into others. The others get a window once for every class
     with at least `LEAST_SHARE` of its belief, weighted by it.
 
     Returns:

@@ -6,6 +6,7 @@ r"""What `experiments.compare` sweeps: studies x methods x students x seeds.
 import ml_collections
 
 from neurostim.alternatives import NAMES, Options
+from neurostim.students import STEPS
 
 
 def get_config():
@@ -19,7 +20,7 @@ def get_config():
         'more_students': (),  # besides these, such as 'lstm', which no study's config names
         'seeds': 3,  # each a data set of its own, and students of their own
         'count': 8000,  # windows of a data set; 0: as many stimuli as each study's config asks for
-        'student_steps': 800,  # 0: each study's own
+        'student_steps': STEPS,  # 0: each study's own
         'reference': 'stimuli',  # the method that the others are tested against
         'privacy': True,  # attackers who know people look at the first seed's data sets
         'interval_draws': 20_000,  # of the bootstrap; a p-value is at least 2 / this
