@@ -138,6 +138,11 @@ def _half_square(population, variables, context):
     return 0.5 * sum((v * v).sum() for v in leaves) / sum(v.size for v in leaves)
 
 
+def _but_phases(population, variables, context):
+    """The same where one of the variables is phases, which the prior leaves free."""
+    return _half_square(population, {name: value for name, value in variables.items() if name != 'phase'}, context)
+
+
 def dimensions(variables) -> int:
     """How many of the searched variables the penalty is a mean over: all but phases, which the prior leaves free."""
     return sum(leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(variables) if 'phase' not in jax.tree_util.keystr(path))
@@ -188,25 +193,27 @@ def _place(population, prefix, scores, placing):
     return population[f'{prefix}/mean'] + population[f'{prefix}/basis'] @ full + rest
 
 
-def mixture(shape) -> Parameterisation:
-    """Whitened coordinates of one component of the windows' mixture; the component is drawn from the target's class."""
+def _component(prefix):
+    """The start of what is searched in whitened coordinates of one component of a mixture."""
 
     def start(population, key, target: Target):
-        scores, placing = _draw_component(population, 'mixture', key, target)
+        scores, placing = _draw_component(population, prefix, key, target)
         return scores, Context(scores, placing)
+
+    return start
+
+
+def mixture(shape) -> Parameterisation:
+    """Whitened coordinates of one component of the windows' mixture; the component is drawn from the target's class."""
 
     def decode(population, scores, context):
         return _place(population, 'mixture', scores, context.fixed).reshape(shape)
 
-    return Parameterisation(start, decode, _half_square)
+    return Parameterisation(_component('mixture'), decode, _half_square)
 
 
 def slanted(shape) -> Parameterisation:
     """Whitened coordinates of one component of the mixture of upright images and their slants, slanted afterwards."""
-
-    def start(population, key, target: Target):
-        scores, placing = _draw_component(population, 'slanted', key, target)
-        return scores, Context(scores, placing)
 
     def decode(population, scores, context):
         return _place(population, 'slanted', scores, context.fixed)[:-1].reshape(shape)
@@ -216,7 +223,7 @@ def slanted(shape) -> Parameterisation:
         background = population['slanted/background']
         return slant.clear(slant.lean(image, leaning, background), background, population['slanted/threshold'])
 
-    return Parameterisation(start, decode, _half_square, finish=finish)
+    return Parameterisation(_component('slanted'), decode, _half_square, finish=finish)
 
 
 def _waves(amplitude, phase, time):
@@ -248,10 +255,30 @@ def spectral(shape) -> Parameterisation:
         offset = population['spectral/offset'] + population['spectral/offset_factor'] @ variables['offset']
         return offset + _waves(amplitude, variables['phase'], shape[0])
 
-    def penalty(population, variables, context):
-        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
+    return Parameterisation(start, decode, _but_phases)
 
-    return Parameterisation(start, decode, penalty)
+
+def _noisy_component(prefix, bins, grainy):
+    """The start of what is searched in one component of a mixture, and in the phases of noise of so many frequencies and channels.
+
+    Args:
+      grainy: whether each frequency's amplitude is noise's too: Rayleigh, of mean square 1.
+    """
+
+    def start(population, key, target: Target):
+        draw_key, phase_key, jitter_key, grain_key = jax.random.split(key, 4)
+        scores, placing = _draw_component(population, prefix, draw_key, target)
+        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
+                     'jitter': jax.random.normal(jitter_key, bins)}
+        grain = jnp.sqrt(jax.random.exponential(grain_key, bins)) if grainy else ()
+        return variables, Context(variables, (placing, grain))
+
+    return start
+
+
+def _phases(population, variables):
+    """[frequencies, channels]: free but for the differences between channels, which are the population's."""
+    return variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
 
 
 def modulated(shape) -> Parameterisation:
@@ -264,14 +291,6 @@ def modulated(shape) -> Parameterisation:
     bins = (time // 2, channels)
     terms, width = envelope_terms(time), band_width(time)
 
-    def start(population, key, target: Target):
-        draw_key, phase_key, jitter_key, grain_key = jax.random.split(key, 4)
-        scores, placing = _draw_component(population, 'modulated', draw_key, target)
-        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
-                     'jitter': jax.random.normal(jitter_key, bins)}
-        grain = jnp.sqrt(jax.random.exponential(grain_key, bins)) if width > 1 else ()  # Rayleigh, of mean square 1
-        return variables, Context(variables, (placing, grain))
-
     def decode(population, variables, context):
         low, high = population['modulated/range']
         placing, grain = context.fixed
@@ -282,13 +301,9 @@ def modulated(shape) -> Parameterisation:
         amplitude = jnp.exp(logs.reshape(-1, channels))
         if width > 1:
             amplitude = jnp.repeat(amplitude, width, 0)[: bins[0]] * grain
-        phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        return offset + envelope * _waves(amplitude, phase, time)
+        return offset + envelope * _waves(amplitude, _phases(population, variables), time)
 
-    def penalty(population, variables, context):
-        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
-
-    return Parameterisation(start, decode, penalty)
+    return Parameterisation(_noisy_component('modulated', bins, width > 1), decode, _but_phases)
 
 
 def banded(shape) -> Parameterisation:
@@ -296,25 +311,14 @@ def banded(shape) -> Parameterisation:
     time, channels = shape
     bins = (time // 2, channels)
 
-    def start(population, key, target: Target):
-        draw_key, phase_key, jitter_key, grain_key = jax.random.split(key, 4)
-        scores, placing = _draw_component(population, 'banded', draw_key, target)
-        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, bins[:1], maxval=2 * math.pi),
-                     'jitter': jax.random.normal(jitter_key, bins)}
-        return variables, Context(variables, (placing, jnp.sqrt(jax.random.exponential(grain_key, bins))))
-
     def decode(population, variables, context):
         placing, grain = context.fixed
         low, high = population['banded/range']
         numbers = jnp.clip(_place(population, 'banded', variables['scores'], placing), low, high) + population['banded/correction']
-        phase = variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
-        noise = bands.noises(population['banded/share'] * grain * jnp.exp(1j * phase), time)
+        noise = bands.noises(population['banded/share'] * grain * jnp.exp(1j * _phases(population, variables)), time)
         return bands.assemble(numbers.reshape(-1, noise.shape[0] + 1, channels), noise)
 
-    def penalty(population, variables, context):
-        return _half_square(population, {k: v for k, v in variables.items() if k != 'phase'}, context)
-
-    return Parameterisation(start, decode, penalty)
+    return Parameterisation(_noisy_component('banded', bins, True), decode, _but_phases)
 
 
 def flow(shape) -> Parameterisation:
