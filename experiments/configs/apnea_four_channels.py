@@ -6,11 +6,13 @@ Teacher kappa 0.940; of twelve students on stimuli (three seeds) the worst, logi
 """
 
 from experiments.configs import apnea_respiration
+from neurostim.students import STEPS
 
 
 def get_config():
     """Every third block of 30 minutes is held out."""
     config = apnea_respiration.get_config()
     config.study.channels = ('Resp C', 'Resp A', 'Resp N', 'SpO2')
+    config.student_steps = STEPS
     config.excite.target.concentration = 2.0  # surer targets cost most students: BUILD_NOTES
     return config

@@ -8,12 +8,14 @@ taken than from the flow's draws of people who are known. `experiments.compare` 
 """
 
 from experiments.configs import apnea_respiration
+from neurostim.students import STEPS
 
 
 def get_config():
     """About half of what the committee learns from are the flow's draws."""
     config = apnea_respiration.get_config()
     config.teacher.draws = 1.0
+    config.student_steps = STEPS
     config.excite.target.classes = 'uniform'
     config.excite.steps, config.excite.learning_rate = 8, 0.05
     return config
