@@ -18,6 +18,7 @@ from neurostim.columns import columns
 from neurostim.errors import choose
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
+RECIPE = 2  # raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees

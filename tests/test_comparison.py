@@ -227,6 +227,13 @@ def test_a_torn_temporary_file_does_no_harm(tmp_path):
     assert Cache(None, 'd').get(task) is None
 
 
+def test_students_of_another_recipe_are_not_taken(tmp_path, monkeypatch):
+    task, values = Task('mlp', 'real', 0), np.full((5, 2), 0.5, np.float32)
+    Cache(tmp_path, 'd' * 64).put(task, values)
+    monkeypatch.setattr(comparison.students, 'RECIPE', comparison.students.RECIPE + 1)
+    assert Cache(tmp_path, 'd' * 64).get(task) is None
+
+
 def test_the_digest_sees_every_part():
     x = np.arange(6.0)
     same = comparison.digest(x, 'a', 3)

@@ -78,11 +78,12 @@ class Cache:
 
     Args:
       folder: created when needed.
-      digest: of everything that predictions depend on; others' are never returned.
+      content: a digest of all data and settings that predictions depend on; others' are never returned, nor those of students that were
+        made by another recipe (`students.RECIPE`).
     """
 
-    def __init__(self, folder: pathlib.Path | None, digest: str):
-        self._folder = None if folder is None else folder / digest[:16]
+    def __init__(self, folder: pathlib.Path | None, content: str):
+        self._folder = None if folder is None else folder / digest(content, students.RECIPE)[:16]
 
     def get(self, task: Task) -> np.ndarray | None:
         """The probabilities of a finished task; None where there are none, or damaged ones."""
