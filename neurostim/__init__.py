@@ -61,7 +61,7 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0):
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 
-def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3, steps: int = 1000) -> dict:
+def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3, steps: int = 1600) -> dict:
     """Students on real windows, on stimuli and on a control, compared on the study's test windows; the shape of results.json.
 
     Args:
