@@ -6,7 +6,7 @@ r"""Apnea-ECG respiration: 60-s windows of nasal airflow at 1 Hz, blocks of 30 m
 one person out.
 
 930 s on two cores shared with other work (an earlier version 434 s on quiet ones). Teacher kappa 0.925; students on stimuli: cnn
-0.921, a mean gap of -0.010 over twelve students, the worst of them, boosting, 0.005 behind (five seeds with stimuli of their own).
+0.921, a mean gap of -0.011 over twelve students, the worst of them, the SVM, 0.004 behind (five seeds with stimuli of their own).
 """
 
 from neurostim.config import default_config

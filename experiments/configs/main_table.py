@@ -12,8 +12,7 @@ from experiments.configs import compare
 def get_config():
     """Five seeds; the control is the reference, so that what excitation adds is tested."""
     config = compare.get_config()
-    config.studies = ('apnea_respiration', 'apnea_four_channels', 'apnea_respiration:subjects', 'apnea_strangers:subjects',
-                      'apnea_heart_rate', 'sleep_features', 'mnist')
+    config.studies = ('apnea_respiration', 'apnea_four_channels', 'apnea_strangers:subjects', 'apnea_heart_rate', 'sleep_features', 'mnist')
     config.methods, config.reference = ('stimuli', 'control'), 'control'
     config.students, config.count, config.student_steps = (), 0, 0  # each study's own
     config.seeds = 5
