@@ -104,10 +104,14 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
 
 def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
            report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The other teacher, if its stimuli teach quick students more; else the first. Arguments as for :func:`rehearse`.
+    """The other teacher, if it knows held-out windows no worse and its stimuli teach quick students more; else the first. Arguments as for
+    :func:`rehearse`.
 
     Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
     """
+    if other.validation_loss() > teacher.validation_loss():
+        report(f'kept as it was: validation loss {teacher.validation_loss():.3f}, with draws {other.validation_loss():.3f}')
+        return teacher
     found = teacher.rehearsed
     target = {name: found[name] for name in produce.REHEARSED_TARGETS if name in found}
     way = {name: value for name, value in found.items() if name not in target}

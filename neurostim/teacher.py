@@ -26,6 +26,7 @@ from neurostim.study import Study, divide, hold_out_groups
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
+LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
@@ -79,6 +80,10 @@ class Teacher:
     def predict_scaled(self, x: np.ndarray) -> np.ndarray:
         """The whole softmax [n, classes] for windows in scaled units."""
         return training.predictor(self.model)(self.params, x)
+
+    def validation_loss(self) -> float:
+        """Mean over members of the least cross-entropy on held-out training windows."""
+        return float(np.mean([min(curve['validation_loss']) for name, curve in self.curves.items() if not name.endswith(LEFT_OUT)]))
 
     def digest(self) -> str:
         """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""
@@ -189,6 +194,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
     if len(kept) < len(names):
         report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
+        curves = {member if i in kept else f'{member}{LEFT_OUT}': curve for i, (member, curve) in enumerate(curves.items())}
         names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
     return names, tuple(params), curves, options.shift
 

@@ -163,6 +163,17 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
         assert kept is first
 
 
+def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypatch):
+    """Whatever its stimuli may teach, which is then not asked; members that were left out have no say."""
+    train, lines = study.part(test=False), []
+    worse = {member: {'validation_loss': [loss + 0.1 for loss in curve['validation_loss']]} for member, curve in teacher.curves.items()}
+    left_out = {f'9/linear{teachers.LEFT_OUT}': {'validation_loss': [100.0]}}
+    first = dataclasses.replace(teacher, rehearsed={'method': 'mixture'}, curves={**teacher.curves, **left_out})
+    monkeypatch.setattr(produce, 'generate', lambda *arguments: pytest.fail('nobody need ask'))
+    assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train.x, train.y, 0, lines.append) is first
+    assert len(lines) == 1 and 'validation loss' in lines[0]
+
+
 def test_of_long_windows_no_mixture_is_tried():
     there = dict.fromkeys(('mixture/mean', 'modulated/mean', 'banded/mean'))
     assert [way['method'] for way in rehearsal.ways(there)] == ['modulated'] * 3 + ['banded'] * 3

@@ -244,6 +244,9 @@ def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
     lines = []
     made = teachers.train_teacher(study, ('mlp', 'mlp', 'mlp'), 1, TINY_OPTIONS, report=lines.append, least_skill=0.5)
     assert made.names == ('mlp', 'mlp') and len(made.params) == 2 and 'left out, far behind the best: mlp' in lines
+    assert list(made.curves) == [f'0/mlp{teachers.LEFT_OUT}', '1/mlp', '2/mlp']
+    kept = [min(made.curves[member]['validation_loss']) for member in ('1/mlp', '2/mlp')]
+    assert made.validation_loss() == pytest.approx(np.mean(kept))
     teachers.save(made, tmp_path / 'teacher')
     np.testing.assert_array_equal(teachers.load(tmp_path / 'teacher').probabilities(study.x[:4]), made.probabilities(study.x[:4]))
     skills = iter([-0.3, -0.2])
