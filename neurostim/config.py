@@ -95,9 +95,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = config.teacher.training[name]
         if not 0 <= value < math.inf:
             raise UserError(f'teacher.training.{name} is {value}: give a finite number, 0 or more')
-    for name, least in (('steps', 0), ('width', 1), ('batch', 1), ('learning_rate', 0)):
+    for name, least in (('steps', -1), ('width', 1), ('batch', 1), ('learning_rate', 0)):
         if not least <= config.teacher.flow[name] < math.inf:
-            raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}')
+            raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}'
+                            + ', which chooses by the number of windows' * (name == 'steps'))
     choose(config.teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name, value in config.teacher.privacy.items():
         if name != 'unit' and (not 0 <= value < math.inf or (name != 'epsilon' and not value)):

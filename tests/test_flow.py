@@ -124,3 +124,19 @@ def test_windows_of_any_length(shape):
     assert (np.abs(jacobian) > 0).mean() > 0.95
     assert np.abs(velocity(params, x[1], t[2], label[0]) - velocity(params, x[1], t[1], label[0])).max() > 1e-3
     assert np.abs(velocity(params, x[1], t[1], label[1]) - velocity(params, x[1], t[1], label[0])).max() > 1e-3
+
+
+@pytest.mark.parametrize('windows, steps', [(300, 4000), (64_000, 6000), (10**6, 12_000)])
+def test_many_windows_are_learnt_from_in_more_steps(windows, steps):
+    assert flow.steps_for(windows, flow.FlowOptions(steps=-1)) == steps
+    assert flow.steps_for(windows, flow.FlowOptions()) == flow.FlowOptions.steps
+    assert flow.steps_for(windows, flow.FlowOptions(steps=7)) == 7
+
+
+def test_as_many_steps_are_taken_as_the_windows_ask_for(monkeypatch):
+    monkeypatch.setattr(flow, 'STEPS', (1, 50))
+    monkeypatch.setattr(flow, 'PASSES', 3)
+    x, y = waves(100)
+    lines = []
+    flow.fit(x, y, np.arange(100) % 5 == 0, 2, flow.FlowOptions(steps=-1, width=8, batch=16), 0, lines.append)
+    assert lines[0].endswith('after 15 steps')  # 80 windows three times, by 16

@@ -2,9 +2,9 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
 
     python -m experiments.run --config=experiments/configs/own_study.py --config.study.path=study.npz --workdir=runs/own
 
-Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how many
-stimuli there are, in a rehearsal by which method, in which steps and towards which targets they are made, and whether the teacher learns
-from unexcited draws too. What the command line names is not chosen.
+Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how long
+the flow is trained, how many stimuli there are, in a rehearsal by which method, in which steps and towards which targets they are made,
+and whether the teacher learns from unexcited draws too. What the command line names is not chosen.
 """
 
 from neurostim.config import default_config
@@ -17,6 +17,7 @@ def get_config():
     config.teacher.models += ('linear',)  # the best of all on a few hundred feature vectors; elsewhere it is left out
     config.teacher.training.shift = -1.0
     config.teacher.least_skill = 0.35
+    config.teacher.flow.steps = -1
     config.teacher.rehearse = True
     config.teacher.draws = -1.0
     config.excite.count = -1

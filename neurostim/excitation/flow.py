@@ -30,6 +30,7 @@ AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while tra
 CHECK_EVERY = 500  # steps
 LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
 PATIENCE = 3  # checks without improvement after which training stops
+STEPS, PASSES = (4000, 12_000), 12  # at least and at most, and how often each window is met meanwhile, where the study chooses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FlowOptions:
     """How the flow is trained.
 
     Attributes:
-      steps: of AdamW; 0 leaves the flow out, and with it the method 'flow'.
+      steps: of AdamW; 0 leaves the flow out, and with it the method 'flow'; -1 chooses by how many windows there are to learn from.
       width: channels of every layer.
       learning_rate: at the start of a cosine decay to 0.
       batch: windows a step.
@@ -132,6 +133,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     """
     network = Velocity(x.shape[1:], options.width)
     sample_rows, sample_checked = (row_sampler(classes[rows], n_classes) for rows in (~held, held))
+    options = dataclasses.replace(options, steps=steps_for(int((~held).sum()), options))
     labels = np.eye(n_classes, dtype=np.float32)[classes]
     train, validate = ((jnp.asarray(x[rows]), jnp.asarray(labels[rows])) for rows in (~held, held))
     schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
@@ -170,6 +172,11 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
             break
     report(f'validation loss {best:.3f} after {min(start + CHECK_EVERY, options.steps)} steps')
     return {PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(kept, sep='/').items()}
+
+
+def steps_for(windows: int, options: FlowOptions) -> int:
+    """How many steps the flow is trained where it learns from so many windows."""
+    return options.steps if options.steps >= 0 else int(np.clip(PASSES * windows // options.batch, *STEPS))
 
 
 def suits(shape: tuple[int, ...]) -> bool:
