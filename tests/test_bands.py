@@ -80,7 +80,9 @@ def drawn():
     """(windows, classes, draws of each class, population)."""
     x, y = recordings()
     population = fit_population(x, 'windows', y, 2)
-    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marginals, 'DRAWS', 512)  # of the maps, which are not looked at here
+        population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x))
     p = parameterisation.make('banded', x.shape[1:], population, put_right=False)
 
     def one(key, label):
