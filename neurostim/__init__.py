@@ -61,15 +61,17 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0):
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 
-def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3, steps: int = 1600) -> dict:
+def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3,
+             steps: int | None = None) -> dict:
     """Students on real windows, on stimuli and on a control, compared on the study's test windows; the shape of results.json.
 
     Args:
       control: unexcited stimuli; None draws as many as there are stimuli, by the default method.
-      steps: most optimiser steps of a network.
+      steps: most optimiser steps of a network; None: :data:`neurostim.students.STEPS`.
     """
     from neurostim.evaluation import phase
-    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps)
+    from neurostim.students import STEPS
+    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps or STEPS)
 
 
 def table(results: dict) -> str:

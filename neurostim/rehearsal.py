@@ -29,7 +29,7 @@ WINDOWS = 2000  # that students are asked about
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
-FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws; most use to a teacher that has learnt from draws
+FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
@@ -75,7 +75,7 @@ def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Ca
 def _preferred(scored: tuple[float, dict]) -> float:
     """The kappa of a way, and what another must be better by; gentle steps are as small as the flow's own."""
     kappa, way = scored
-    gentle = way.get('learning_rate', produce.DEFAULT_RATE.get(way['method'], 1.0)) <= produce.DEFAULT_RATE['flow']
+    gentle = way.get('learning_rate', produce.DEFAULT_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_RATE['flow']
     return kappa + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
 
 

@@ -42,7 +42,7 @@ class Teacher:
       population: aggregate statistics (:func:`neurostim.excitation.population.fit_population`).
       classes, channels: names.
       kind: 'features', 'windows' or 'images'.
-      curves: {member: training and validation curves as lists}.
+      curves: {member: training and validation curves as lists}; the names of members that were left out end in `LEFT_OUT`.
       identity: networks that name people, to be inhibited; None where there are none.
       shift: of its training (:class:`neurostim.training.TrainingOptions`).
       rehearsed: fields of :class:`neurostim.excitation.produce.Settings` and of its target that served students best
