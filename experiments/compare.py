@@ -126,7 +126,7 @@ def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes all figures, tables and pictures; returns their files."""
     from experiments import compare_charts, compare_tables, sweep
     texts = {'compare.json': json.dumps(results, indent=1), 'compare.md': compare_tables.table(results),
-             'main.md': compare_tables.main_table(results)}
+             'main.md': compare_tables.main_page(results)}
     for name, text in texts.items():
         sweep.write(folder / name, text)
     return [*(folder / name for name in texts), *compare_charts.write(results, folder)]
@@ -167,7 +167,7 @@ def main(_) -> None:
     except OSError as error:
         entry.fail(f'{error}: check that --workdir={folder} can be written to and has space')
     print(compare_tables.table(results))
-    print(compare_tables.main_table(results))
+    print(compare_tables.main_page(results))
     print(f'written: {", ".join(map(str, written))}')
 
 

@@ -1,4 +1,4 @@
-"""The figures of a sweep as Markdown: all of them for compare.md, and the main table that README shows for main.md."""
+"""The figures of a sweep as Markdown: all of them for compare.md; for main.md README's overview and the main table behind it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def table(results: dict) -> str:
         lines += [f'## {name}', '',
                   f'Teacher kappa {study["teacher"]["kappa"]:.3f}; {_seeds(study)}. Gap in kappa, real minus method; '
                   f'* differs from 0 (p < {LEVEL:g} after Holm, over methods and students).', '',
-                  *_overview(study), '', *_tested(study, results['sweep']['reference']), '',
+                  *_gaps(study), '', *_tested(study, results['sweep']['reference']), '',
                   *(f'- {note}' for note in study['notes']), '']
     return '\n'.join(lines)
 
 
-def _overview(study: dict) -> list[str]:
+def _gaps(study: dict) -> list[str]:
     """A method a row, a student a column: gaps."""
     students = [twin['student'] for twin in study['real']]
     gaps = {(row['method'], row['student']): row for row in study['rows']}
@@ -60,9 +60,36 @@ def _seeds(study: dict) -> str:
     return f'{number} {"seed" if number == 1 else "seeds"}'
 
 
+def main_page(results: dict) -> str:
+    """Markdown of main.md."""
+    return f'{overview(results)}\n{main_table(results)}'
+
+
+def overview(results: dict) -> str:
+    """Markdown of README's table: a student a row, a study a column; kappa on stimuli and, in brackets, the gap (real minus stimuli). Last
+    rows hold means, the teacher's kappa and how stimuli were made. A student that a study does not have is a dash."""
+    studies = results['studies'].values()
+    stimuli = [next((m for m in study['methods'] if m['name'] == 'stimuli'), None) for study in studies]
+    control = [next((m for m in study['methods'] if m['name'] == 'control'), None) for study in studies]
+    learnt = [{row['student']: row for row in study['rows'] if row['method'] == 'stimuli'} for study in studies]
+    students = list(dict.fromkeys(twin['student'] for study in studies for twin in study['real']))
+
+    def cell(row):
+        return NONE if row is None else f'{row["kappa"]:.3f} ({_marked(row["gap"])})'
+
+    rows = {student: [cell(rows.get(student)) for rows in learnt] for student in students}
+    rows |= {'*mean*': [cell(method) for method in stimuli],
+             '*mean of the unexcited control*': [_number((method or {}).get('kappa')) for method in control],
+             '*teacher*': [_number(study['teacher']['kappa']) for study in studies],
+             '*stimuli, a second*': [f'{m["count"]}, {m["per_second"]:.0f}' if m else NONE for m in stimuli],
+             '*prior; seeds*': [f'{m["by"]}; {len(m["seconds"])}' if m else NONE for m in stimuli]}
+    lines = [f'| student | {" | ".join(results["studies"])} |', '| --- ' * (len(stimuli) + 1) + '|']
+    return '\n'.join([*lines, *(f'| {name} | {" | ".join(cells)} |' for name, cells in rows.items()), ''])
+
+
 def main_table(results: dict) -> str:
-    """Markdown of main.md: a student of a study a row; kappa on real windows, stimuli and control, the gap (real minus stimuli) and what
-    excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
+    """Markdown of the table behind the overview: a student of a study a row; kappa on real windows, stimuli and control, the gap (real minus
+    stimuli) and what excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
 
     What the sweep does not hold, a method or a difference from the reference, is a dash.
     """

@@ -302,6 +302,22 @@ def test_the_main_table_has_a_line_a_student_and_one_of_means(folded, tmp_path):
     assert picture.stat().st_size > 5000
 
 
+def test_the_overview_has_a_student_a_row_and_a_study_a_column(done, folded):
+    """With dashes where a study has no such student, or no stimuli."""
+    studies = {**done[1]['studies'], **folded[1]['studies']}
+    lines = [line.strip('| ').split(' | ') for line in compare_tables.overview({'studies': studies}).splitlines()]
+    assert lines[0] == ['student', *studies] and {len(line) for line in lines} == {len(studies) + 1}
+    cells = {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
+    with_stimuli = studies['three_subjects']
+    for row in with_stimuli['rows']:
+        if row['method'] == 'stimuli':
+            shown = cells[row['student']]
+            assert shown['three_subjects'].startswith(f'{row["kappa"]:.3f} ({row["gap"]["difference"]:+.3f}')
+    assert cells['*teacher*'] == {'student': '*teacher*', **{name: f'{study["teacher"]["kappa"]:.3f}' for name, study in studies.items()}}
+    assert cells['*stimuli, a second*']['three_subjects'].startswith('40, ')
+    assert all(cells[twin['student']]['small'] == compare_tables.NONE for twin in studies['small']['real'])
+
+
 def test_sweeps_are_joined(done, folded, tmp_path):
     """Whatever their seeds, but not if they have different references; and nothing else passes for a sweep."""
     for name, results in (('one', done[1]), ('other', folded[1])):
@@ -310,7 +326,7 @@ def test_sweeps_are_joined(done, folded, tmp_path):
     both = compare.join([one, other])
     assert both['studies'] == {**done[1]['studies'], **folded[1]['studies']} and len(both['studies']) == 2
     compare.write(both, tmp_path)
-    assert {line.split(' | ')[0] for line in (tmp_path / 'main.md').read_text().splitlines() if '*mean' in line} == {
+    assert {line.split(' | ')[0] for line in (tmp_path / 'main.md').read_text().splitlines() if '*mean;' in line} == {
         f'| {name}' for name in both['studies']}
     for content in ('{', '[]', '{"studies": {}}', json.dumps({**folded[1], 'sweep': {'reference': 'gaussian'}})):
         (tmp_path / 'other' / 'compare.json').write_text(content)

@@ -14,6 +14,7 @@ from neurostim.students import STEPS
 def get_config():
     """About half of what the committee learns from are the flow's draws."""
     config = apnea_respiration.get_config()
+    config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'resnet')
     config.teacher.draws = 1.0
     config.student_steps = STEPS
     config.excite.target.classes = 'uniform'
