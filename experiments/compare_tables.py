@@ -88,8 +88,8 @@ def overview(results: dict) -> str:
 
 
 def main_table(results: dict) -> str:
-    """Markdown of the table behind the overview: a student of a study a row; kappa on real windows, stimuli and control, the gap (real minus
-    stimuli) and what excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
+    """Markdown of the table behind the overview: a student of a study a row; kappa on real windows, stimuli and control, the gap (real
+    minus stimuli) and what excitation adds (stimuli minus control); a study's last row holds means and how its stimuli were made.
 
     What the sweep does not hold, a method or a difference from the reference, is a dash.
     """

@@ -1,4 +1,4 @@
-r"""README's main table: stimuli and their unexcited control, as each study's own config makes them, with each study's own students.
+r"""The main table (docs/results.md, README's overview): stimuli and their control, as each study's own config makes them, for its students.
 
     python -m experiments.compare --config=experiments/configs/main_table.py --workdir=runs/main
 
