@@ -30,6 +30,7 @@ MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
+LOSS_SLACK = 1.05  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
@@ -104,12 +105,12 @@ def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, repo
 
 def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
            report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The other teacher, if it knows held-out windows no worse and its stimuli teach quick students more; else the first. Arguments as for
-    :func:`rehearse`.
+    """The other teacher, if it knows held-out windows hardly worse (`LOSS_SLACK`) and its stimuli teach quick students more; else the
+    first. Arguments as for :func:`rehearse`.
 
     Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
     """
-    if other.validation_loss() > teacher.validation_loss():
+    if other.validation_loss() > LOSS_SLACK * teacher.validation_loss():
         report(f'kept as it was: validation loss {teacher.validation_loss():.3f}, with draws {other.validation_loss():.3f}')
         return teacher
     found = teacher.rehearsed
