@@ -2,9 +2,9 @@ r"""Apnea-ECG respiration as in `apnea_respiration`, for people whom the teacher
 
     python -m experiments.run --config=experiments/configs/apnea_strangers.py --config.study.path=FOLDER --workdir=runs/apnea_strangers
 
-The teacher learns from unexcited draws too, classes are excited alike, since a stranger's shares are anybody's guess, and more steps are
-taken than from the flow's draws of people who are known. `experiments.compare` leaves every person out in turn:
-`--config.studies="('apnea_strangers:subjects',)"`.
+The teacher learns from unexcited draws too and has a residual network, which knows strangers best of all; classes are excited alike, since
+a stranger's shares are anybody's guess, and more steps are taken than from the flow's draws of people who are known.
+`experiments.compare` leaves every person out in turn: `--config.studies="('apnea_strangers:subjects',)"`.
 """
 
 from experiments.configs import apnea_respiration
