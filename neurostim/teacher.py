@@ -82,8 +82,10 @@ class Teacher:
         return training.predictor(self.model)(self.params, x)
 
     def validation_loss(self) -> float:
-        """Mean over members of the least cross-entropy on held-out training windows."""
-        return float(np.mean([min(curve['validation_loss']) for name, curve in self.curves.items() if not name.endswith(LEFT_OUT)]))
+        """Geometric mean over members of the least cross-entropy on held-out training windows: what each gains or loses counts alike,
+        however well it does."""
+        least = [min(curve['validation_loss']) for name, curve in self.curves.items() if not name.endswith(LEFT_OUT)]
+        return float(np.exp(np.mean(np.log(np.maximum(least, 1e-9)))))
 
     def digest(self) -> str:
         """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""

@@ -238,6 +238,15 @@ def test_skill_is_what_is_known_beyond_the_classes_shares():
     assert np.isfinite(teachers.skill([0.1], np.zeros(5, int), 3))
 
 
+def test_what_a_good_member_loses_is_not_hidden_by_a_weak_one(study):
+    def with_losses(*least):
+        return dataclasses.replace(made, curves={f'{i}/mlp': {'validation_loss': [1.0, loss]} for i, loss in enumerate(least)})
+
+    made = teachers.train_teacher(study, ('mlp',), 1, TINY_OPTIONS)
+    assert with_losses(0.16, 0.5).validation_loss() == pytest.approx(2**0.5 * with_losses(0.08, 0.5).validation_loss())
+    assert with_losses(0.0, 0.5).validation_loss() > 0  # and can be compared
+
+
 def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
     skills = iter([0.1, 0.8, 0.5])
     monkeypatch.setattr(teachers, 'skill', lambda *_: next(skills))
@@ -246,7 +255,7 @@ def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
     assert made.names == ('mlp', 'mlp') and len(made.params) == 2 and 'left out, far behind the best: mlp' in lines
     assert list(made.curves) == [f'0/mlp{teachers.LEFT_OUT}', '1/mlp', '2/mlp']
     kept = [min(made.curves[member]['validation_loss']) for member in ('1/mlp', '2/mlp')]
-    assert made.validation_loss() == pytest.approx(np.mean(kept))
+    assert made.validation_loss() == pytest.approx(np.sqrt(np.prod(kept)))
     teachers.save(made, tmp_path / 'teacher')
     np.testing.assert_array_equal(teachers.load(tmp_path / 'teacher').probabilities(study.x[:4]), made.probabilities(study.x[:4]))
     skills = iter([-0.3, -0.2])
