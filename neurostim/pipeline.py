@@ -101,7 +101,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
             config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
-        teacher = _prepare(teacher, study, config, lambda line: say(f'train: {line}'))  # not where privacy is promised: it looks again
+        teacher = prepare(teacher, study, config, lambda line: say(f'train: {line}'))  # not where privacy is promised: it looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,15 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     say(f'train: kappa {score["kappa"]:.3f} on {len(test.y)} test windows, {time.perf_counter() - started:.0f} s')
 
 
-def _prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
-    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either; without a rehearsal nobody
-    chooses, and there are no draws."""
+def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
+    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either. Whether there are draws is left
+    to choose where a rehearsal can, and windows are not so many that draws would be lost among them."""
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
     if config.teacher.rehearse:
         teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
-    if not share or share < 0 and not config.teacher.rehearse:
+    lost = len(learnt.y) > 2 * teachers.MOST_DRAWS
+    if not share or share < 0 and (lost or not config.teacher.rehearse):
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)

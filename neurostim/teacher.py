@@ -47,6 +47,7 @@ class Teacher:
       shift: of its training (:class:`neurostim.training.TrainingOptions`).
       rehearsed: fields of :class:`neurostim.excitation.produce.Settings` and of its target that served students best
         (:mod:`neurostim.rehearsal`); empty where that was not tried.
+      windows: how many it learnt from, so that there can be as many stimuli; 0 where that is not told.
     """
 
     names: tuple[str, ...]
@@ -61,6 +62,7 @@ class Teacher:
     identity: identities.Identity | None = None
     shift: float = 0.0
     rehearsed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    windows: int = 0
 
     @functools.cached_property
     def networks(self) -> tuple:
@@ -264,7 +266,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
     model = model_options(names, study.shape, n_classes)
-    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, curves, named, shift)
+    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, curves, named, shift,
+                   windows=len(train.y))
 
 
 def _curves(history: training.History) -> dict[str, list]:
@@ -289,7 +292,7 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
         checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
-        'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed,
+        'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed, 'windows': teacher.windows,
         'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
@@ -342,7 +345,7 @@ def load(folder: pathlib.Path) -> Teacher:
             tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
             tuple(description['channels']), description['kind'], description['curves'],
             identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
-            description.get('shift', 0.0), description.get('rehearsed', {}))
+            description.get('shift', 0.0), description.get('rehearsed', {}), description.get('windows', 0))
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)

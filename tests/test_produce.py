@@ -309,13 +309,18 @@ def test_resolve_fills_in_what_was_left_open(teacher):
     chained = produce.resolve(Settings('gaussian', accept=True, chain=7, batch=100), teacher)
     assert chained.batch % 7 == 0 and chained.batch >= 100
     assert produce.resolve(Settings(steps=0), teacher).steps == 0
-    assert produce.resolve(Settings(count=-1), teacher).count == 20_000  # short windows: as many as there are at most
+
+
+@pytest.mark.parametrize('windows,count', [(0, 20_000), (200, 20_000), (30_000, 30_000), (10**6, 60_000)])
+def test_there_are_as_many_stimuli_as_windows(teacher, windows, count):
+    """Within bounds; few windows need more stimuli."""
+    assert produce.resolve(Settings(count=-1), dataclasses.replace(teacher, windows=windows)).count == count
 
 
 @pytest.mark.parametrize('numbers,count', [(20_000 * 40, 20_000), (5000 * 40, 5000), (40, 4000)])
 def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     """The stimuli together are no larger than a memory that holds a few of each."""
-    monkeypatch.setattr(produce, 'COUNT', (*produce.COUNT[:2], numbers))
+    monkeypatch.setattr(produce, 'COUNT', (*produce.COUNT[:-1], numbers))
     assert produce.resolve(Settings(count=-1), teacher).count == count
 
 

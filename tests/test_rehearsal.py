@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from neurostim import rehearsal
+from neurostim import pipeline, rehearsal
 from neurostim import teacher as teachers
+from neurostim.config import default_config
 from neurostim.excitation import produce
 from neurostim.excitation.store import Stimuli
 
@@ -181,6 +182,26 @@ def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypa
     with pytest.raises(Asked) if asked else contextlib.nullcontext():
         assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train.x, train.y, 0, lines.append) is first
     assert asked or len(lines) == 1 and 'validation loss' in lines[0]
+
+
+@pytest.mark.parametrize(('windows_a_draw', 'tried'), [(1.9, True), (2.1, False)])
+def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, windows_a_draw, tried):
+    """Where it is left to choose; who asks for draws gets them."""
+    class Learnt(Exception):
+        pass
+
+    def learn(*_):
+        raise Learnt
+
+    monkeypatch.setattr(rehearsal, 'rehearse', lambda *_: {'method': 'mixture'})
+    monkeypatch.setattr(teachers, 'learn_from_draws', learn)
+    monkeypatch.setattr(teachers, 'MOST_DRAWS', int((~study.test).sum() / windows_a_draw))
+    config = default_config()
+    config.teacher.rehearse = True
+    for share, expected in ((-1.0, tried), (1.0, True)):
+        config.teacher.draws = share
+        with pytest.raises(Learnt) if expected else contextlib.nullcontext():
+            assert pipeline.prepare(teacher, study, config, print).rehearsed == {'method': 'mixture'}
 
 
 def test_of_long_windows_no_mixture_is_tried():

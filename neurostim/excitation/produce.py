@@ -57,7 +57,8 @@ class Settings:
 
     Attributes:
       method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
-      count: stimuli in all; -1 chooses by their size, so that long windows do not fill the memory.
+      count: stimuli in all; -1 chooses as many as the teacher learnt windows, within `COUNT`, and fewer long ones, which would fill the
+        memory.
       steps, learning_rate, temperature, accept, chain, attempts, candidates, marginals, weights: see
         :class:`neurostim.excitation.engine.Options`; steps -1 and learning rate 0 take the method's own.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
@@ -84,7 +85,7 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
-COUNT = (4000, 20_000, 2**25)  # stimuli at least and at most, and numbers in all of them, where their count is left to choose
+COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli at least, at most beside fewer windows, at most, and numbers in all, if left to choose
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
 DTYPES = ('float32', 'bfloat16')
@@ -133,8 +134,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
-        least, most, numbers = COUNT
-        settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, most)))
+        least, usual, most, numbers = COUNT
+        as_windows = np.clip(teacher.windows, usual, most)
+        settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
     method = settings.method
     if method == 'auto':
         there = (name for name in ('modulated', 'slanted') if f'{name}/mean' in teacher.population)
