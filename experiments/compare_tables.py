@@ -60,8 +60,13 @@ def _seeds(study: dict) -> str:
     return f'{number} {"seed" if number == 1 else "seeds"}'
 
 
+def _method(study: dict, name: str) -> dict | None:
+    """A method's means; None where the study does not have it."""
+    return next((method for method in study['methods'] if method['name'] == name), None)
+
+
 def main_page(results: dict) -> str:
-    """Markdown of main.md."""
+    """Markdown of main.md: the overview, then the main table."""
     return f'{overview(results)}\n{main_table(results)}'
 
 
@@ -69,8 +74,7 @@ def overview(results: dict) -> str:
     """Markdown of README's table: a student a row, a study a column; kappa on stimuli and, in brackets, the gap (real minus stimuli). Last
     rows hold means, the teacher's kappa and how stimuli were made. A student that a study does not have is a dash."""
     studies = results['studies'].values()
-    stimuli = [next((m for m in study['methods'] if m['name'] == 'stimuli'), None) for study in studies]
-    control = [next((m for m in study['methods'] if m['name'] == 'control'), None) for study in studies]
+    stimuli, control = ([_method(study, name) for study in studies] for name in ('stimuli', 'control'))
     learnt = [{row['student']: row for row in study['rows'] if row['method'] == 'stimuli'} for study in studies]
     students = list(dict.fromkeys(twin['student'] for study in studies for twin in study['real']))
 
@@ -103,7 +107,7 @@ def main_table(results: dict) -> str:
             cells = [_spread(twin), _spread(stimuli), _spread(control), _whole((stimuli or {}).get('gap')),
                      _whole(added(stimuli, control, reference))]
             lines.append(f'| {name} | {twin["student"]} | {" | ".join(cells)} |')
-        stimuli, control = (next((m for m in study['methods'] if m['name'] == method), None) for method in ('stimuli', 'control'))
+        stimuli, control = (_method(study, method) for method in ('stimuli', 'control'))
         how = (f'; {stimuli["count"]} stimuli by {stimuli["by"]}, {stimuli["per_second"]:.0f} a second; '
                f'{_seeds(study)}' if stimuli else '')
         real = np.mean([twin['kappa'] for twin in study['real']])

@@ -116,7 +116,8 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
 
 def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
     """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either. Whether there are draws is left
-    to choose where a rehearsal can, and windows are not so many that draws would be lost among them."""
+    to choose where a rehearsal can, and windows are not so many that draws would be lost among them: no more than two for each of the
+    most draws that there can be (BUILD_NOTES, of one study)."""
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
     if config.teacher.rehearse:

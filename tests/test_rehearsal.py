@@ -15,6 +15,14 @@ from neurostim.excitation.store import Stimuli
 QUICK_COMPILE = True
 
 
+class Reached(Exception):
+    """What a test looks for was about to happen."""
+
+
+def reach(*_):
+    raise Reached
+
+
 def test_ways_are_those_that_the_population_has():
     names = [[way['method'] for way in rehearsal.ways(dict.fromkeys(keys))]
              for keys in (('mixture/mean',), ('mixture/mean', 'modulated/mean'), ('flow/a', 'modulated/mean', 'mixture/mean'))]
@@ -168,18 +176,12 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
 @pytest.mark.parametrize(('times', 'asked'), [(1.06, False), (1.04, True)])
 def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypatch, times, asked):
     """Whatever its stimuli may teach, which is then not asked, but for a little; members that were left out have no say."""
-    class Asked(Exception):
-        pass
-
-    def generate(*_):
-        raise Asked
-
     train, lines = study.part(test=False), []
     worse = {member: {'validation_loss': [times * loss for loss in curve['validation_loss']]} for member, curve in teacher.curves.items()}
     left_out = {f'9/linear{teachers.LEFT_OUT}': {'validation_loss': [100.0]}}
     first = dataclasses.replace(teacher, rehearsed={'method': 'mixture'}, curves={**teacher.curves, **left_out})
-    monkeypatch.setattr(produce, 'generate', generate)
-    with pytest.raises(Asked) if asked else contextlib.nullcontext():
+    monkeypatch.setattr(produce, 'generate', reach)
+    with pytest.raises(Reached) if asked else contextlib.nullcontext():
         assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train.x, train.y, 0, lines.append) is first
     assert asked or len(lines) == 1 and 'validation loss' in lines[0]
 
@@ -187,20 +189,14 @@ def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypa
 @pytest.mark.parametrize(('windows_a_draw', 'tried'), [(1.9, True), (2.1, False)])
 def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, windows_a_draw, tried):
     """Where it is left to choose; who asks for draws gets them."""
-    class Learnt(Exception):
-        pass
-
-    def learn(*_):
-        raise Learnt
-
     monkeypatch.setattr(rehearsal, 'rehearse', lambda *_: {'method': 'mixture'})
-    monkeypatch.setattr(teachers, 'learn_from_draws', learn)
+    monkeypatch.setattr(teachers, 'learn_from_draws', reach)
     monkeypatch.setattr(teachers, 'MOST_DRAWS', int((~study.test).sum() / windows_a_draw))
     config = default_config()
     config.teacher.rehearse = True
     for share, expected in ((-1.0, tried), (1.0, True)):
         config.teacher.draws = share
-        with pytest.raises(Learnt) if expected else contextlib.nullcontext():
+        with pytest.raises(Reached) if expected else contextlib.nullcontext():
             assert pipeline.prepare(teacher, study, config, print).rehearsed == {'method': 'mixture'}
 
 

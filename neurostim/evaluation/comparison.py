@@ -23,7 +23,7 @@ from neurostim.teacher import Teacher, validation_split
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
 HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
-LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: three times as many as there are stimuli
+LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 

@@ -85,7 +85,7 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
-COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli at least, at most beside fewer windows, at most, and numbers in all, if left to choose
+COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli, if left to choose: least; most of few windows; most; numbers in all
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
 DTYPES = ('float32', 'bfloat16')
