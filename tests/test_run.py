@@ -313,7 +313,7 @@ def test_a_strange_study_needs_no_tuning(runner, tmp_path):
     """Long windows in odd units, a dead channel, a rare class, two people: it ends, and stimuli know what the windows are like."""
     rng, y = np.random.default_rng(0), np.arange(80) % 2
     y[[5, 45]] = 2
-    wave = np.sin(np.arange(3000) / np.where(y, 3, 9)[:, None] + rng.uniform(0, 6, (80, 1)))
+    wave = np.sin(np.arange(1500) / np.where(y, 3, 9)[:, None] + rng.uniform(0, 6, (80, 1)))
     x = np.stack([2e-6 * wave + 1e-7 * rng.normal(size=wave.shape), np.full(wave.shape, 32768.0)], -1)
     path, folder = tmp_path / 'strange.npz', tmp_path / 'run'
     np.savez(path, x=x, y=y, subject=np.repeat(['a', 'b'], 40))
@@ -322,7 +322,7 @@ def test_a_strange_study_needs_no_tuning(runner, tmp_path):
     assert finished.status == 0, finished.err
     source = tfds.builder_from_directory(str(folder / 'stimuli')).as_data_source('train')
     made = np.stack([source[i]['x'] for i in range(60)])
-    assert results_of(folder)['stimuli']['method'] == 'modulated'  # patches of 94 samples and two channels are too wide for the flow
+    assert results_of(folder)['stimuli']['method'] == 'modulated'  # patches of 47 samples and two channels are too wide for the flow
     assert 0.5 < made[..., 0].std() / x[..., 0].std() < 2 and np.abs(made[..., 1] / 32768 - 1).max() < 0.01
 
 
