@@ -98,9 +98,10 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
                 study, tuple(config.teacher.models), options, None, lambda line: say(f'train: {line}'), progress.update)
         beside[LEDGER] = ledger._asdict()
     else:
+        at_once = 0.0 if config.teacher.rehearse else max(config.teacher.draws, 0.0)  # a rehearsal finds out first whose draws
         teacher = teachers.train_teacher(
             study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill)
+            config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill, at_once)
         teacher = prepare(teacher, study, config, lambda line: say(f'train: {line}'))  # not where privacy is promised: it looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
@@ -115,15 +116,15 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
 
 
 def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
-    """The teacher, with what a rehearsal found, and taught by draws, as far as the config asks for either. Whether there are draws is left
-    to choose where a rehearsal can, and windows are not so many that draws would be lost among them: no more than two for each of the
-    most draws that there can be (BUILD_NOTES, of one study)."""
+    """The teacher with what a rehearsal found, if the config asks for one, and taught by the draws that served best in it. Whether there
+    are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them, more than two for
+    each of the most draws that there can be (BUILD_NOTES, of one study)."""
+    if not config.teacher.rehearse:
+        return teacher
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
-    if config.teacher.rehearse:
-        teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
-    lost = len(learnt.y) > 2 * teachers.MOST_DRAWS
-    if not share or share < 0 and (lost or not config.teacher.rehearse):
+    teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
+    if not share or share < 0 and len(learnt.y) > 2 * teachers.MOST_DRAWS:
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)

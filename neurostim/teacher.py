@@ -157,21 +157,22 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
     return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
 
 
-def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, committee: str, least_skill: float,
+def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, part: np.ndarray, least_skill: float,
                    report: Callable[[str], None], draws: tuple[np.ndarray, np.ndarray] | None = None):
     """(names, parameters, curves, shift) of the members that are kept, see :func:`train_teacher`.
 
     Args:
       train: training windows, scaled.
+      part: which member learns from each of them (:func:`committee_parts`).
       draws: (x, classes) that every member learns from too; none of them validates.
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
     params, curves, skills = [], {}, []
-    part = committee_parts(train, committee, len(names), seed)
+    together = (part < 0).all()
 
     def fit(i, name, options):
         """Member i, its history, and the labels that it was validated with."""
-        own = train if committee == 'together' else train.take(part == i)
+        own = train if together else train.take(part == i)
         held = validation_split(own, seed * 1000 + i)
         x, y = own.x[~held], own.y[~held]
         if draws:
@@ -194,13 +195,21 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         skills.append(skill(losses, checked_y, n_classes, options.balance))
         report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
     kept = range(len(names))
-    if least_skill and committee == 'together':
+    if least_skill and together:
         kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
     if len(kept) < len(names):
         report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
         curves = {member if i in kept else f'{member}{LEFT_OUT}': curve for i, (member, curve) in enumerate(curves.items())}
         names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
     return names, tuple(params), curves, options.shift
+
+
+def _draw(train: Study, population: dict, method: str, put_right: bool, share: float, seed: int,
+          report: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Unexcited draws that members learn from beside the scaled training windows, and their classes; see :func:`learn_from_draws`."""
+    count = int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
+    report(f'{count} draws by {method!r} are learnt from beside {len(train.y)} windows')
+    return parameterisation.unexcited(method, train.shape, population, count, seed, put_right=put_right)
 
 
 def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0, options: training.TrainingOptions | None = None,
@@ -219,18 +228,17 @@ def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0,
     """
     train = study.part(test=False)
     train = dataclasses.replace(train, x=teacher.scaling.forward(train.x))
-    count = int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
-    draws = parameterisation.unexcited(method, study.shape, teacher.population, count, seed, put_right=put_right)
-    report(f'{count} draws by {method!r} are learnt from beside {len(train.y)} windows')
+    draws = _draw(train, teacher.population, method, put_right, share, seed, report)
     options = dataclasses.replace(options or training.TrainingOptions(), shift=teacher.shift)
-    _, params, curves, _ = _train_members(train, teacher.names, options, seed, 'together', 0.0, report, draws)
+    part = committee_parts(train, 'together', len(teacher.names), seed)
+    _, params, curves, _ = _train_members(train, teacher.names, options, seed, part, 0.0, report, draws)
     return dataclasses.replace(teacher, params=params, curves=curves)
 
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
-                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0) -> Teacher:
+                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0, draws: float = 0.0) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. Scaling, the population and
@@ -246,6 +254,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       report: called with a line of text as members are done.
       least_skill: a member whose :func:`skill` is less than this share of the best one's is left out, for not every family suits every kind
         of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
+      draws: for each training window, that members learn from too, see :func:`learn_from_draws`; by the population's usual method. A
+        disjoint committee cannot: draws are of all windows.
     """
     options = options or training.TrainingOptions()
     if options.shift < 0:
@@ -257,12 +267,17 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     scaling = fit_scaling(train.x, study.kind)
     train = dataclasses.replace(train, x=scaling.forward(train.x))
     model_options(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
-    names, params, curves, shift = _train_members(train, tuple(names), options, seed, committee, least_skill, report)
+    part = committee_parts(train, committee, len(names), seed)
+    if draws and committee != 'together':
+        raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
+                        "draws 0, or let members learn 'together'")
     population = fit_population(train.x, study.kind, train.y, n_classes, seed)
     population.update(marginals.fit(population, study.shape, train.x, seed))
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
+    drawn = _draw(train, population, parameterisation.usual(population), True, draws, seed, report) if draws else None
+    names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
     model = model_options(names, study.shape, n_classes)

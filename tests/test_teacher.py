@@ -301,6 +301,17 @@ def test_what_was_learnt_from_draws_is_known_of_draws(teacher, study):
     assert list(taught.curves) == list(teacher.curves) and taught.digest() != teacher.digest()
 
 
+def test_members_that_learn_from_draws_at_once_are_those_taught_later(study):
+    """Only that no committee is trained to be thrown away."""
+    lines = []
+    later = teachers.learn_from_draws(retrain(study), study, 'modulated', 1, TINY_OPTIONS, share=0.5)
+    at_once = retrain(study, report=lines.append, draws=0.5)
+    assert at_once.digest() == later.digest() and at_once.curves == later.curves
+    assert lines[0] == "50 draws by 'modulated' are learnt from beside 100 windows"
+    with pytest.raises(UserError, match='draws 0'):
+        retrain(study, committee='people', draws=0.5)
+
+
 def test_draws_do_not_validate(study, teacher, monkeypatch):
     seen = []
 

@@ -55,6 +55,12 @@ class Parameterisation(NamedTuple):
     finish: Callable | None = None
 
 
+def usual(population: dict) -> str:
+    """The parameterisation that is taken where none is asked for: the best that the population has for its kind of study."""
+    there = (name for name in ('modulated', 'slanted') if f'{name}/mean' in population)
+    return 'flow' if flows.fitted(population) else next(there, 'mixture')
+
+
 def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = True) -> Parameterisation:
     """Builds the parameterisation `name` for stimuli of `shape`, within the population's bounds.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from neurostim.errors import UserError, choose
 from neurostim.excitation import batch as batches
-from neurostim.excitation import engine, flow, sharding, targets
+from neurostim.excitation import engine, sharding, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
@@ -137,10 +137,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         least, usual, most, numbers = COUNT
         as_windows = np.clip(teacher.windows, usual, most)
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
-    method = settings.method
-    if method == 'auto':
-        there = (name for name in ('modulated', 'slanted') if f'{name}/mean' in teacher.population)
-        method = 'flow' if flow.fitted(teacher.population) else next(there, 'mixture')
+    method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
     if settings.temperature and method in NO_DENSITY:
         raise UserError(f'excite.temperature is {settings.temperature}, but excite.method {method!r} has no prior density to sample: '
