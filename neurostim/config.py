@@ -33,8 +33,8 @@ def default_config() -> ml_collections.ConfigDict:
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
         'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together', 'least_skill': 0.0, 'rehearse': False,
-                    'draws': 0.0, 'training': dataclasses.asdict(TrainingOptions()), 'flow': dataclasses.asdict(FlowOptions()),
-                    'identity': dataclasses.asdict(IdentityOptions()),
+                    'draws': 0.0, 'novices': (), 'training': dataclasses.asdict(TrainingOptions()),
+                    'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
@@ -58,6 +58,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     choose(config.teacher.committee, COMMITTEES, 'teacher.committee')
     for name in config.teacher.identity.models:
         choose(name, models.NAMES, 'model in teacher.identity.models')
+    for name in config.teacher.novices:
+        choose(name, models.NAMES, 'model in teacher.novices')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')
     if len(set(config.students)) < len(config.students):

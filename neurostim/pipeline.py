@@ -80,7 +80,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
                     'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
-    later = ('least_skill', 'rehearse', 'draws')  # absent from earlier runs
+    later = ('least_skill', 'rehearse', 'draws', 'novices')  # absent from earlier runs
     wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
     wanted = json.loads(json.dumps(wanted))
@@ -91,18 +91,20 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     study = load_study(config, fold)
     started = time.perf_counter()
     beside = {'config.json': wanted, 'study.json': describe(study)}
+    names, report = tuple(config.teacher.models), lambda line: say(f'train: {line}')
+    learn = lambda teacher: teachers.with_novices(teacher, tuple(config.teacher.novices), config.seed, report)  # noqa: E731
     if config.teacher.privacy.epsilon:
         options = privacy_options(config)
         with Progress(options.steps, 'steps', 'train') as progress:
-            teacher, ledger = private.train_teacher(
-                study, tuple(config.teacher.models), options, None, lambda line: say(f'train: {line}'), progress.update)
+            teacher, ledger = private.train_teacher(study, names, options, None, report, progress.update)
         beside[LEDGER] = ledger._asdict()
+        teacher = learn(teacher)
     else:
         at_once = 0.0 if config.teacher.rehearse else max(config.teacher.draws, 0.0)  # a rehearsal finds out first whose draws
         teacher = teachers.train_teacher(
-            study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
-            config.teacher.committee, lambda line: say(f'train: {line}'), config.teacher.least_skill, at_once)
-        teacher = prepare(teacher, study, config, lambda line: say(f'train: {line}'))  # not where privacy is promised: it looks again
+            study, names, config.seed, training_options(config), flow_options(config), identity_options(config), config.teacher.committee,
+            report, config.teacher.least_skill, at_once)
+        teacher = prepare(learn(teacher), study, config, report)  # not where privacy is promised: it looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)

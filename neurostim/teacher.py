@@ -15,11 +15,12 @@ import jax
 import numpy as np
 
 from neurostim import identity as identities
-from neurostim import models, training
+from neurostim import models, novices, training
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
 from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
+from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups
 
@@ -48,6 +49,7 @@ class Teacher:
       rehearsed: fields of :class:`neurostim.excitation.produce.Settings` and of its target that served students best
         (:mod:`neurostim.rehearsal`); empty where that was not tried.
       windows: how many it learnt from, so that there can be as many stimuli; 0 where that is not told.
+      novices: networks that stimuli are to surprise; None where there are none.
     """
 
     names: tuple[str, ...]
@@ -63,12 +65,14 @@ class Teacher:
     shift: float = 0.0
     rehearsed: dict[str, Any] = dataclasses.field(default_factory=dict)
     windows: int = 0
+    novices: Novices | None = None
 
     @functools.cached_property
     def networks(self) -> tuple:
-        """All parameters that excitation takes: (the committee's, the identity networks' and the share of people in each class). One and
-        the same object each time, so that it is put on a device once."""
-        return (self.params, (self.identity.params, self.identity.share) if self.identity else ())
+        """All parameters that excitation takes: (the committee's, the identity networks' and the share of people in each class, the
+        novices'). One and the same object each time, so that it is put on a device once."""
+        identity = (self.identity.params, self.identity.share) if self.identity else ()
+        return self.params, identity, self.novices.params if self.novices else ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,7 +96,7 @@ class Teacher:
     def digest(self) -> str:
         """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""
         state = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling), self.networks[1])):
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling), *self.networks[1:])):
             state.update(jax.tree_util.keystr(path).encode())
             state.update(np.ascontiguousarray(leaf).tobytes())
         return state.hexdigest()
@@ -285,6 +289,17 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                    windows=len(train.y))
 
 
+def with_novices(teacher: Teacher, names: tuple[str, ...], seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Teacher:
+    """The teacher with novices (:mod:`neurostim.novices`) that learnt from draws of its population, by the usual method; the teacher as it
+    is where none are named."""
+    if not names:
+        return teacher
+    x, _ = parameterisation.unexcited(
+        parameterisation.usual(teacher.population), teacher.shape, teacher.population, novices.count_draws(teacher.shape), seed)
+    trained = novices.train_novices(names, x, teacher.predict_scaled(x), seed, lambda line: report(f'novice {line}'))
+    return dataclasses.replace(teacher, novices=trained)
+
+
 def _curves(history: training.History) -> dict[str, list]:
     kept = np.isfinite(np.asarray(history.step))
     return {name: np.asarray(column)[kept].astype(float).tolist() for name, column in history._asdict().items()}
@@ -303,6 +318,8 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     arrays = {'params': list(teacher.params), 'population': teacher.population, 'scaling': teacher.scaling._asdict()}
     if teacher.identity:
         arrays['identity'] = {'params': list(teacher.identity.params), 'share': teacher.identity.share}
+    if teacher.novices:
+        arrays['novices'] = list(teacher.novices.params)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((fresh / 'checkpoint').absolute(), jax.tree.map(np.asarray, arrays))
     description = {
@@ -310,6 +327,7 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
         'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed, 'windows': teacher.windows,
         'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
+        'novices': teacher.novices and teacher.novices.names,
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
         'files': _file_digests(fresh / 'checkpoint')}
     for name, content in {'teacher.json': description, **(beside or {})}.items():
@@ -352,6 +370,9 @@ def load(folder: pathlib.Path) -> Teacher:
             names, people = tuple(of_people['models']), tuple(of_people['people'])
             blank_identity = identities.blank(names, shape, len(people))
             target['identity'] = {'params': list(blank_identity), 'share': np.zeros((len(classes), len(people)), np.float32)}
+        named = tuple(description.get('novices') or ())
+        if named:
+            target['novices'] = list(novices.blank(named, shape, len(classes)))
         target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
@@ -360,7 +381,8 @@ def load(folder: pathlib.Path) -> Teacher:
             tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
             tuple(description['channels']), description['kind'], description['curves'],
             identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
-            description.get('shift', 0.0), description.get('rehearsed', {}), description.get('windows', 0))
+            description.get('shift', 0.0), description.get('rehearsed', {}), description.get('windows', 0),
+            novices.Novices(named, tuple(arrays['novices'])) if named else None)
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)

@@ -24,8 +24,9 @@ from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import Weights, make_inhibition, make_objective
 from neurostim.excitation.parameterisation import Parameterisation, dimensions
 from neurostim.identity import make_apply
+from neurostim.novices import make_surprise
 
-NOISE = 2**31 - 1  # use of a stimulus's key, far from those of what `split` gives, which are 0, 1, ...
+NOISE, LUCK = 2**31 - 1, 2**31 - 2  # uses of a key, far from those of what `split` gives and of stimuli, which are 0, 1, ...
 AMORTISED = 'amortised'  # the method that is no parameterisation of one stimulus: a generator for a batch
 
 
@@ -325,6 +326,30 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
     return excite
 
 
+def sifted(excite, surprise, surplus: int):
+    """Builds ``sift(key, first, networks, population)``, which keeps two of every ``2 * surplus`` stimuli that `excite` makes: the first as
+    it comes, and one of the others, drawn with probabilities in proportion to how much they surprise novices.
+
+    So kept stimulus i depends on its own group alone: on stimuli 2 * surplus * (i // 2) and those after it.
+
+    Args:
+      excite: of :func:`make_excite`, for an even number of stimuli times `surplus`.
+      surprise: (networks, x, belief) -> how much one stimulus surprises, above 0 (:func:`neurostim.novices.make_surprise`).
+    """
+    group = 2 * surplus
+
+    def sift(key, first, networks, population):
+        made = excite(key, first * surplus, networks, population)
+        score = jnp.log(jax.vmap(surprise, (None, 0, 0))(networks, made.x, made.probabilities) + 1e-9).reshape(-1, group)
+        own = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, LUCK), first // 2 + jnp.arange(len(score)))
+        score += jax.vmap(lambda key: jax.random.gumbel(key, (group,)))(own)  # the largest of such scores is drawn in proportion
+        begins = group * jnp.arange(len(score))
+        rows = jnp.stack([begins, begins + 1 + score[:, 1:].argmax(1)], 1).ravel()
+        return jax.tree.map(lambda column: column[rows], made)
+
+    return sift
+
+
 def in_dtype(apply, dtype: str):
     """The same ``apply(params, x) -> (logits, activations)``, computing in `dtype`; logits and the gradient of `x` stay float32."""
     if dtype == 'float32':
@@ -345,9 +370,11 @@ def relabelled(excite, teacher_apply):
     return labelled
 
 
-def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int, dtype: str = 'float32'):
+def build(teacher, population: dict, method: str, target_sampler, options: Options, count: int, lanes: int, dtype: str = 'float32',
+          surplus: int = 1):
     """The excite function of a method for a teacher, whose `networks` it takes; see :func:`make_excite`. The teacher computes gradients
-    in `dtype`, labels in float32."""
+    in `dtype`, labels in float32. With a `surplus` above 1 so many times as many stimuli are made as are kept (:func:`sifted`)."""
+    kept, count = count, count * surplus
     inhibition = None
     if options.weights.inhibit:
         apply_identity = make_apply(teacher.identity.networks(teacher.shape))
@@ -363,4 +390,11 @@ def build(teacher, population: dict, method: str, target_sampler, options: Optio
     else:
         parameterisation = parameterisations.make(method, teacher.shape, population, options.marginals)
         excite = make_excite(parameterisation, target_sampler, apply_teacher, options, count, lanes, inhibition)
-    return excite if dtype == 'float32' else relabelled(excite, lambda networks, x: teacher.model.apply(networks[0], x))
+    if dtype != 'float32':
+        excite = relabelled(excite, lambda networks, x: teacher.model.apply(networks[0], x))
+    if surplus == 1:
+        return excite
+    if kept % 2:
+        raise ValueError(f'{kept} stimuli a call: an even number is kept')
+    surprise = make_surprise(teacher.novices.networks(teacher.shape, len(teacher.classes)))
+    return sifted(excite, lambda networks, x, belief: surprise(networks[2], x, belief), surplus)

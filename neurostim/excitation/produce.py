@@ -64,6 +64,7 @@ class Settings:
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
+      surplus: stimuli made for each that is kept. Above 1 every other one that is kept surprised novices (:mod:`neurostim.novices`).
       dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
@@ -80,6 +81,7 @@ class Settings:
     marginals: bool = True
     batch: int = 0
     lanes: int = 0
+    surplus: int = 1
     dtype: str = 'float32'
     target: TargetSettings = TargetSettings()
     weights: Weights = Weights(tether=0.3)
@@ -102,8 +104,8 @@ def check(settings: Settings) -> None:
       UserError: an unknown name, or a value out of range.
     """
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
-    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('batch', -1), ('lanes', 0), ('steps', -1),
-                        ('learning_rate', 0), ('temperature', 0)):
+    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('surplus', 1), ('batch', -1), ('lanes', 0),
+                        ('steps', -1), ('learning_rate', 0), ('temperature', 0)):
         if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
@@ -139,6 +141,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
     method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
+    if settings.surplus > 1 and teacher.novices is None:
+        raise UserError(f'excite.surplus is {settings.surplus}, but the teacher has no novices to surprise: train in another --workdir '
+                        "with teacher.novices, such as \"('linear','mlp')\"")
     if settings.temperature and method in NO_DENSITY:
         raise UserError(f'excite.temperature is {settings.temperature}, but excite.method {method!r} has no prior density to sample: '
                         "set it to 0, or choose another method, such as 'mixture'")
@@ -160,6 +165,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if settings.batch < 0:
         lanes = batches.fastest(teacher, resolved, make_call, lanes)
         resolved = dataclasses.replace(resolved, batch=lanes, lanes=lanes)
+    if resolved.surplus > 1 and resolved.batch % 2:
+        raise UserError(f'excite.batch is {resolved.batch}, but with excite.surplus stimuli are kept in pairs: give an even number')
     return resolved
 
 
@@ -190,8 +197,9 @@ def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> t
 
 def _check_amortised(settings: Settings, teacher: Teacher) -> None:
     """Refuses what makes no sense for one generator a batch."""
-    if settings.accept or settings.candidates > 1:
-        raise UserError("excite.method 'amortised' trains one generator a batch: it has neither excite.accept nor excite.candidates")
+    if settings.accept or settings.candidates > 1 or settings.surplus > 1:
+        raise UserError("excite.method 'amortised' trains one generator a batch: it has neither excite.accept nor excite.candidates nor "
+                        'excite.surplus')
     if settings.weights.prior or 'gaussian/basis' not in teacher.population:
         raise UserError("excite.method 'amortised' keeps its generator near the population's Gaussian by itself: set "
                         'excite.weights.prior to 0, and give a teacher that has that Gaussian')
@@ -218,7 +226,7 @@ def from_manifest(manifest: dict) -> Settings:
 def unexcited(settings: Settings) -> Settings:
     """The honest control: the same starting points, labelled by the teacher, without a step. As many at once as were worked on before: with
     acceptance a batch holds many more stimuli than lanes, and each may have megabytes of weights."""
-    return dataclasses.replace(settings, steps=0, accept=False, candidates=1, batch=settings.lanes,
+    return dataclasses.replace(settings, steps=0, accept=False, candidates=1, surplus=1, batch=settings.lanes,
                                weights=dataclasses.replace(settings.weights, inhibit=0.0))
 
 
@@ -235,7 +243,8 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
     sampler = _sampler(settings.target, share, similarity)
     options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
-    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype)
+    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype,
+                          settings.surplus)
     return sharding.OverDevices(excite, settings.batch, devices)
 
 
