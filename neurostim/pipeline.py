@@ -119,14 +119,13 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
 
 def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
     """The teacher with what a rehearsal found, if the config asks for one, and taught by the draws that served best in it. Whether there
-    are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them, more than two for
-    each of the most draws that there can be (BUILD_NOTES, of one study)."""
+    are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them."""
     if not config.teacher.rehearse:
         return teacher
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
     teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt.x, learnt.y, config.seed, report))
-    if not share or share < 0 and len(learnt.y) > 2 * teachers.MOST_DRAWS:
+    if not share or share < 0 and len(learnt.y) > teachers.MANY_WINDOWS:
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)

@@ -102,7 +102,13 @@ def test_a_teacher_with_novices_is_saved_whole(accompanied, teacher, tmp_path):
     assert isinstance(found.novices, Novices)
 
 
-@pytest.mark.parametrize(('given', 'complaint'), [({'surplus': 2}, 'no novices'), ({'surplus': 0}, 'excite.surplus is 0')])
+@pytest.mark.parametrize(('windows', 'novices_there', 'surplus'), [(40_001, True, 4), (40_000, True, 1), (10**6, False, 1)])
+def test_left_to_choose_stimuli_of_many_windows_are_sifted(accompanied, teacher, windows, novices_there, surplus):
+    one = dataclasses.replace(accompanied if novices_there else teacher, windows=windows)
+    assert produce.resolve(produce.Settings(surplus=0), one).surplus == surplus
+
+
+@pytest.mark.parametrize(('given', 'complaint'), [({'surplus': 2}, 'no novices'), ({'surplus': -1}, 'excite.surplus is -1')])
 def test_who_has_no_novices_is_told(teacher, given, complaint):
     with pytest.raises(UserError, match=complaint):
         produce.resolve(produce.Settings(**given), teacher)

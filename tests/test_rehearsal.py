@@ -186,12 +186,12 @@ def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypa
     assert asked or len(lines) == 1 and 'validation loss' in lines[0]
 
 
-@pytest.mark.parametrize(('windows_a_draw', 'tried'), [(1.9, True), (2.1, False)])
-def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, windows_a_draw, tried):
+@pytest.mark.parametrize(('times', 'tried'), [(0.95, True), (1.05, False)])
+def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, times, tried):
     """Where it is left to choose; who asks for draws gets them."""
     monkeypatch.setattr(rehearsal, 'rehearse', lambda *_: {'method': 'mixture'})
     monkeypatch.setattr(teachers, 'learn_from_draws', reach)
-    monkeypatch.setattr(teachers, 'MOST_DRAWS', int((~study.test).sum() / windows_a_draw))
+    monkeypatch.setattr(teachers, 'MANY_WINDOWS', int((~study.test).sum() / times))
     config = default_config()
     config.teacher.rehearse = True
     for share, expected in ((-1.0, tried), (1.0, True)):

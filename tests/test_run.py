@@ -23,7 +23,7 @@ from neurostim import teacher as teachers
 from neurostim.evaluation import utility
 
 CONFIGS = ROOT / 'experiments' / 'configs'
-OWN = ('--config.teacher.models=mlp', '--config.teacher.training.steps=40', '--config.teacher.flow.steps=20',
+OWN = ('--config.teacher.models=mlp', '--config.teacher.novices=()', '--config.teacher.training.steps=40', '--config.teacher.flow.steps=20',
        '--config.excite.count=100', '--config.students=knn', '--config.evaluate.seeds=1', '--config.evaluate.interval_draws=50',
        '--config.evaluate.privacy=False')
 

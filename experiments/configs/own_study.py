@@ -3,8 +3,8 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
     python -m experiments.run --config=experiments/configs/own_study.py --config.study.path=study.npz --workdir=runs/own
 
 Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how long
-the flow is trained, how many stimuli there are, in a rehearsal by which method, in which steps and towards which targets they are made,
-and whether the teacher learns from unexcited draws too. What the command line names is not chosen.
+the flow is trained, how many stimuli there are and whether novices sift them, in a rehearsal by which method, in which steps and towards
+which targets they are made, and whether the teacher learns from unexcited draws too. What the command line names is not chosen.
 """
 
 from neurostim.config import default_config
@@ -21,7 +21,9 @@ def get_config():
     config.teacher.flow.steps = -1
     config.teacher.rehearse = True
     config.teacher.draws = -1.0
+    config.teacher.novices = ('linear', 'mlp')
     config.excite.count = -1
+    config.excite.surplus = 0
     config.excite.target.classes = 'auto'
     config.excite.target.concentration = 0.0
     return config

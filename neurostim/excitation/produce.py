@@ -21,7 +21,7 @@ from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
 from neurostim.models.layers import on_cpu
 from neurostim.progress import MetricsWriter, Progress
-from neurostim.teacher import Teacher
+from neurostim.teacher import MANY_WINDOWS, Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
@@ -64,7 +64,8 @@ class Settings:
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
-      surplus: stimuli made for each that is kept. Above 1 every other one that is kept surprised novices (:mod:`neurostim.novices`).
+      surplus: stimuli made for each that is kept. Above 1 every other one that is kept surprised novices (:mod:`neurostim.novices`). 0
+        chooses `SURPLUS` where the teacher has novices and learnt from more than `MANY_WINDOWS`, else 1.
       dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
@@ -88,6 +89,7 @@ class Settings:
 
 
 COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli, if left to choose: least; most of few windows; most; numbers in all
+SURPLUS = 4
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
 REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
 DTYPES = ('float32', 'bfloat16')
@@ -104,7 +106,7 @@ def check(settings: Settings) -> None:
       UserError: an unknown name, or a value out of range.
     """
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
-    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('surplus', 1), ('batch', -1), ('lanes', 0),
+    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('surplus', 0), ('batch', -1), ('lanes', 0),
                         ('steps', -1), ('learning_rate', 0), ('temperature', 0)):
         if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
@@ -139,6 +141,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         least, usual, most, numbers = COUNT
         as_windows = np.clip(teacher.windows, usual, most)
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
+    if not settings.surplus:
+        settings = dataclasses.replace(settings, surplus=SURPLUS if teacher.novices and teacher.windows > MANY_WINDOWS else 1)
     method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
     if settings.surplus > 1 and teacher.novices is None:
