@@ -119,6 +119,17 @@ def test_figures(done):
     assert {(p['method'], p['at']) for p in points['steps']} == {('gaussian', 0), ('gaussian', 1)}
 
 
+def test_more_seeds_do_not_pad_networks_otherwise(study, done, monkeypatch):
+    """Else all predictions would be made anew for them: of 280 some seeds leave more than 256 to learn from."""
+    sizes = set()
+    for seeds in (1, 2, 5):
+        forget()
+        own = sweep_of(study, done[0], seeds=seeds, count=280)
+        sizes.add(sweep.ground(own, sweep_config.parts(study)[0]).capacity)
+    forget()
+    assert len(sizes) == 1
+
+
 def test_table_and_pictures(done, tmp_path):
     results = done[1]
     table = compare_tables.table(results)
