@@ -154,7 +154,7 @@ def _digest_of(value) -> str:
 
 def _content(on: Ground, source: comparison.Source, x: np.ndarray) -> str:
     """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
-    return comparison.digest(*source, x, on.student_steps, on.capacity)
+    return source.digest(x, on.student_steps, on.capacity)
 
 
 def _train(sweep: Sweep, part: Part, task: comparison.Task, source: comparison.Source, x: np.ndarray, content: str) -> np.ndarray:
@@ -170,7 +170,8 @@ def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[compari
     on = ground(sweep, part)
     stimuli, _ = dataset(sweep, part, made)
     rows = slice(count or None)
-    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed)
+    surplus = produce.resolve(on.options.excite, on.teacher).surplus if made.method == 'stimuli' else 1
+    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus)
     return source, _content(on, source, on.test_x)
 
 

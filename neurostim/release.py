@@ -53,6 +53,7 @@ def card(results: dict, licence: str) -> str:
         '```python', 'import tensorflow_datasets as tfds',
         "data = tfds.builder_from_directory('dataset').as_data_source('train')",
         "data[0]  # 'x': the input, 'probabilities': the teacher's belief in each class, 'label': the likeliest class", '```', '',
+        *_sifted_text(at(stimuli, 'surplus')),
         f'Classes, in the order of `probabilities`: {", ".join(plain(c) for c in at(study, "classes"))}.', '',
         '## How good students of these stimuli are', '',
         f'On {count(at(study, "test_windows"))} real windows that neither teacher nor stimuli come from; the teacher itself: kappa '
@@ -62,6 +63,13 @@ def card(results: dict, licence: str) -> str:
               f'{number(at(s, "kappa_gap"))} | {interval(at(s, "kappa_gap_ci95"))} |' for s in students]
     lines += ['', '## Whom they betray', '', *_privacy_text(privacy), '', '## Limitations', '', *_limitations(results, privacy), '']
     return '\n'.join(lines)
+
+
+def _sifted_text(surplus) -> list[str]:
+    if not surplus or surplus == 1:
+        return []
+    return ['Those at even positions are as frequent as they were made. Those at odd positions were drawn because they surprised small '
+            'networks that had learnt little: most classifiers gain by them, but linear and Gaussian ones may do better without.', '']
 
 
 def _privacy_figures(privacy) -> dict | None:

@@ -26,6 +26,7 @@ LIKELIEST = ('random_forest', 'gradient_boosting', 'naive_bayes', 'svm')  # stud
 TUNED = {  # parameter and values of algorithms whose best setting differs most from one set of windows to another (BUILD_NOTES)
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
+RIGID = ('logistic_regression', 'naive_bayes')  # bend nowhere, so that it matters to them how frequent windows are
 TUNED_BY = 2000  # most held windows that settings are compared by: to ask neighbours takes long
 
 
@@ -43,7 +44,8 @@ class Student:
 
 
 def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarray,
-        options: training.TrainingOptions | None = None, capacity: tuple[int, int] | None = None) -> Student:
+        options: training.TrainingOptions | None = None, capacity: tuple[int, int] | None = None,
+        plain: np.ndarray | None = None) -> Student:
     """Trains one student.
 
     Args:
@@ -55,11 +57,13 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
         the end.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
+      plain: bool [n], of stimuli that were sifted those that came as they are: an algorithm of `RIGID` may learn from these alone, and held
+        ones of these tune; None where all are.
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
         return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
-    return _fit_classical(name, x, targets, seed, held)
+    return _fit_classical(name, x, targets, seed, held, plain)
 
 
 def is_deterministic(name: str) -> bool:
@@ -141,26 +145,31 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
-def _fit_classical(name, x, targets, seed, held):
+def _fit_classical(name, x, targets, seed, held, plain):
     flat = columns(x)
-    predict = _train(name, flat, targets, seed, _tune(name, flat, targets, seed, held))
+    rows, parameters = _tune(name, flat, targets, seed, held, plain)
+    predict = _train(name, flat[rows], targets[rows], seed, parameters)
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def _tune(name, flat, targets, seed, held) -> dict:
-    """{parameter: value} of the setting whose answers on held rows, none of which it has seen, are the likeliest by these rows' own
-    distributions; empty where the algorithm is not tuned, or nothing is held."""
-    if name not in TUNED or held.all() or not held.any():
-        return {}
-    parameter, values = TUNED[name]
+def _tune(name, flat, targets, seed, held, plain) -> tuple[np.ndarray, dict]:
+    """(rows to learn from, {parameter: value}) whose answers on held rows that came as they are, none of which were learnt from, are the
+    likeliest by these rows' own distributions; (all rows, {}) where the algorithm is not tuned, or nothing is held."""
+    everything, sifted = np.ones(len(flat), bool), plain is not None
+    parameter, values = TUNED.get(name, (None, ()))
+    grid = [(rows, {parameter: value} if parameter else {}) for rows in [everything] + [plain] * (sifted and name in RIGID)
+            for value in values or (None,)]
+    could = np.flatnonzero(held & plain if sifted else held)
+    if len(grid) == 1 or held.all() or not len(could):
+        return everything, {}
+    asked = np.random.default_rng(seed).permutation(could)[:TUNED_BY]
 
-    asked = np.random.default_rng(seed).permutation(np.flatnonzero(held))[:TUNED_BY]
-
-    def agreement(value):
-        answers = _train(name, flat[~held], targets[~held], seed, {parameter: value})(flat[asked]).argmax(1)
+    def agreement(setting):
+        rows, parameters = setting[0] & ~held, setting[1]
+        answers = _train(name, flat[rows], targets[rows], seed, parameters)(flat[asked]).argmax(1)
         return np.take_along_axis(targets[asked], answers[:, None], 1).mean()
 
-    return {parameter: max(values, key=agreement)}
+    return max(grid, key=agreement)
 
 
 def _train(name, flat, targets, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:

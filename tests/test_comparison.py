@@ -41,7 +41,7 @@ class Recorder:
     def __init__(self, truth, skill=lambda hard: 0.9, stop_after=None):
         self.calls, self._truth, self._skill, self._stop_after, self._lock = [], truth, skill, stop_after, threading.Lock()
 
-    def __call__(self, name, x, targets, seed, held, options, capacity):
+    def __call__(self, name, x, targets, seed, held, options, capacity, plain):
         hard = bool(((targets == 0) | (targets == 1)).all())
         with self._lock:
             if len(self.calls) == self._stop_after:
@@ -156,7 +156,7 @@ def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held
     right, wrong = np.eye(2, dtype=np.float32)[learning.y], np.eye(2, dtype=np.float32)[1 - learning.y]
     # True labels are right throughout. The teacher's are right on what is held only: a student that saw these would know the answers.
     sources['real_soft'] = Source(real.x, np.where(held[:, None], right, wrong) * 0.98 + 0.01, held)
-    sources |= {f'{name}_check': Source(*(column[~held] for column in sources[name])) for name in ('real', 'real_soft')}
+    sources |= {f'{name}_check': Source(*(column[~held] for column in sources[name][:3])) for name in ('real', 'real_soft')}
     sources |= {name: comparison.synthetic_source(real.x, right) for name in ('stimuli', 'control')}
     fitted = []
 
@@ -304,3 +304,11 @@ def test_what_a_large_study_leaves_out_is_said(study, teacher, monkeypatch):
     monkeypatch.setattr(comparison, 'TESTED', (5, 2**27))
     (note,) = phase.assemble(study, teacher, {}, [])['notes']
     assert f'5 of {study.test.sum()} windows' in note
+
+
+@pytest.mark.parametrize('surplus', [1, 4])
+def test_of_sifted_stimuli_every_other_one_came_as_it_is(surplus):
+    source = comparison.synthetic_source(np.zeros((5, 3), np.float32), np.full((5, 2), 0.5, np.float32), surplus=surplus)
+    assert (source.plain is None) if surplus == 1 else source.plain.tolist() == [True, False, True, False, True]
+    others = source._replace(plain=None)
+    assert (source.digest() == others.digest()) == (surplus == 1)

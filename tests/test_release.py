@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 
 from neurostim import release
@@ -71,6 +72,12 @@ def test_the_card_says_what_was_measured():
     assert '| resnet | 50.0 % | 10.0 % | 40.0 % | more sure about stimuli than about strangers' in body
     assert 'no better than chance on the student of stimuli' in body and 'one record was damaged' in body
     assert 'lose more than 0.03 kappa: cnn' in body and 'No differential privacy' in body
+
+
+@pytest.mark.parametrize('surplus', [None, 1, 4])
+def test_the_card_says_which_stimuli_were_sifted(surplus):
+    body = release.card({**RESULTS, 'stimuli': {**RESULTS['stimuli'], 'surplus': surplus}}, 'other')
+    assert ('even positions' in body) == (surplus == 4)
 
 
 def test_the_card_says_what_was_not_measured():

@@ -9,6 +9,7 @@ import threadpoolctl
 
 from neurostim import students, training
 from neurostim.errors import UserError
+from neurostim.evaluation import utility
 
 QUICK_COMPILE = True
 NAMES = [name for name in students.NAMES if name != 'published']  # which takes images of digits only
@@ -193,3 +194,28 @@ def test_a_classical_algorithm_learns_from_long_windows():
 def test_unknown_names_list_the_choices():
     with pytest.raises(UserError, match="unknown student 'tree': choose one of mlp, .*naive_bayes"):
         fit('tree', *toy())
+
+
+def sifted_toy():
+    """Two classes around -1 and 1, and every other row drawn far out on the other side of where its class mostly is: rare in truth."""
+    rng = np.random.default_rng(3)
+    y = np.arange(400) // 2 % 2
+    plain = np.arange(400) % 2 == 0
+    x = np.where(plain, 2 * y - 1, np.where(y, -4, 4))[:, None] + 0.8 * rng.normal(size=(400, 1))
+    asked = 2 * y[plain] - 1 + 0.8 * rng.normal(size=plain.sum())
+    return x.astype(np.float32), np.eye(2, dtype=np.float32)[y], plain, asked[:, None].astype(np.float32), y[plain]
+
+
+@pytest.mark.parametrize('name', students.RIGID)
+def test_rigid_students_learn_from_what_came_as_it_is_where_that_serves_them(name):
+    x, targets, plain, asked, truth = sifted_toy()
+    held = np.random.default_rng(0).random(len(x)) < 0.2
+    kappas = [utility.score(truth, students.fit(name, x, targets, 0, held, plain=mask).predict(asked))['kappa'] for mask in (None, plain)]
+    assert kappas[1] > 0.6 > kappas[0] + 0.3
+
+
+def test_students_that_bend_learn_from_all_that_was_sifted():
+    x, targets, plain, asked, _ = sifted_toy()
+    held = np.arange(len(x)) % 10 == 0
+    given, not_given = (students.fit('random_forest', x, targets, 0, held, plain=mask).predict(asked) for mask in (plain, None))
+    np.testing.assert_array_equal(given, not_given)

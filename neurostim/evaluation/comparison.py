@@ -29,11 +29,17 @@ FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even th
 
 
 class Source(NamedTuple):
-    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] to stop early and to tune by."""
+    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] to stop early and to tune by, and, where rows
+    were sifted, plain bool [n], those that came as they are."""
 
     x: np.ndarray
     targets: np.ndarray
     held: np.ndarray
+    plain: np.ndarray | None = None
+
+    def digest(self, *parts) -> str:
+        """Of itself and of `parts`, see :func:`digest`."""
+        return digest(*(array for array in self if array is not None), *parts)
 
 
 class Task(NamedTuple):
@@ -44,14 +50,15 @@ class Task(NamedTuple):
     seed: int
 
 
-def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Source:
-    """A source of labelled stimuli; a tenth, drawn at random, is held."""
+def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1) -> Source:
+    """A source of labelled stimuli; a tenth, drawn at random, is held. With a `surplus` above 1 every other one came as it is
+    (:func:`neurostim.excitation.engine.sifted`)."""
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
     held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE
     if held.all() or not held.any():  # a few stimuli only
         held = np.arange(len(x)) == 0
-    return Source(x, probabilities, held)
+    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None)
 
 
 def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
@@ -139,7 +146,7 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     kept = cache.get(task)
     if kept is not None:
         return kept
-    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity)
+    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain)
     predicted = student.predict(x)
     cache.put(task, predicted)
     return predicted
