@@ -16,6 +16,7 @@ def get_config():
     config = apnea_respiration.get_config()
     config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'resnet')
     config.teacher.draws = 1.0
+    config.teacher.novices, config.excite.surplus = (), 1  # sifting was not measured here
     config.student_steps = STEPS
     config.excite.target.classes = 'uniform'
     config.excite.steps, config.excite.learning_rate = 8, 0.05
