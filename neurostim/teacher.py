@@ -25,7 +25,7 @@ from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
-MANY_WINDOWS = 40_000  # among more than so many draws are lost, and stimuli can be choosy (BUILD_NOTES)
+MANY_WINDOWS = 40_000  # among more than so many draws are lost (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import neurostim.teacher as teachers
-from neurostim import novices
+from neurostim import columns, novices
 from neurostim.errors import UserError
 from neurostim.excitation import engine, parameterisation, produce
 from neurostim.models import Model
@@ -102,10 +102,10 @@ def test_a_teacher_with_novices_is_saved_whole(accompanied, teacher, tmp_path):
     assert isinstance(found.novices, Novices)
 
 
-@pytest.mark.parametrize(('windows', 'novices_there', 'surplus'), [(40_001, True, 4), (40_000, True, 1), (10**6, False, 1)])
-def test_left_to_choose_stimuli_of_many_windows_are_sifted(accompanied, teacher, windows, novices_there, surplus):
-    one = dataclasses.replace(accompanied if novices_there else teacher, windows=windows)
-    assert produce.resolve(produce.Settings(surplus=0), one).surplus == surplus
+@pytest.mark.parametrize(('most', 'novices_there', 'surplus'), [(40, True, 4), (39, True, 1), (40, False, 1)])
+def test_left_to_choose_stimuli_are_sifted_unless_they_are_long(accompanied, teacher, monkeypatch, most, novices_there, surplus):
+    monkeypatch.setattr(columns, 'MOST', most)
+    assert produce.resolve(produce.Settings(surplus=0), accompanied if novices_there else teacher).surplus == surplus
 
 
 @pytest.mark.parametrize(('given', 'complaint'), [({'surplus': 2}, 'no novices'), ({'surplus': -1}, 'excite.surplus is -1')])

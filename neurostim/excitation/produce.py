@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
+from neurostim import columns
 from neurostim.errors import UserError, choose
 from neurostim.excitation import batch as batches
 from neurostim.excitation import engine, sharding, targets
@@ -21,7 +22,7 @@ from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
 from neurostim.models.layers import on_cpu
 from neurostim.progress import MetricsWriter, Progress
-from neurostim.teacher import MANY_WINDOWS, Teacher
+from neurostim.teacher import Teacher
 
 EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
@@ -65,7 +66,7 @@ class Settings:
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
       surplus: stimuli made for each that is kept. Above 1 every other one that is kept surprised novices (:mod:`neurostim.novices`). 0
-        chooses `SURPLUS` where the teacher has novices and learnt from more than `MANY_WINDOWS`, else 1.
+        chooses `SURPLUS` where the teacher has novices and windows are not long, of which few can be made, else 1.
       dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
@@ -142,7 +143,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         as_windows = np.clip(teacher.windows, usual, most)
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
     if not settings.surplus:
-        settings = dataclasses.replace(settings, surplus=SURPLUS if teacher.novices and teacher.windows > MANY_WINDOWS else 1)
+        settings = dataclasses.replace(settings, surplus=SURPLUS if teacher.novices and math.prod(teacher.shape) <= columns.MOST else 1)
     method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
     if settings.surplus > 1 and teacher.novices is None:
