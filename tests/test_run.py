@@ -88,7 +88,7 @@ RESULTS = {
                   'kappa_gap_ci95': [float]}],
     'privacy': None,
 }
-BEYOND = {'notes', 'note', 'kappa_sd', *utility.SECONDARY}  # what the contract does not name but does not forbid
+BEYOND = {'notes', 'note', 'kappa_sd', 'surplus', *utility.SECONDARY}  # what the contract does not name but does not forbid
 
 
 def assert_matches(value, schema, where='results'):
