@@ -42,7 +42,7 @@ def test_the_classes_are_learnt(teacher, study):
 def test_networks_are_one_object(teacher):
     """What is compared by identity before it is put on a device again."""
     assert teacher.networks is teacher.networks
-    assert dataclasses.replace(teacher, params=()).networks == ((), ())
+    assert dataclasses.replace(teacher, params=()).networks == ((), (), ())
 
 
 def test_probabilities_are_those_of_the_scaled_windows(teacher, study):
