@@ -21,7 +21,7 @@ def load_study(name: str, path=None, seed: int = 0, **options):
 
 
 def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0, flow_steps: int = 4000,
-                  identity_models=(), committee: str = 'together', **options):
+                  identity_models=(), committee: str = 'together', novices=(), **options):
     """A :class:`neurostim.teacher.Teacher`: a committee of zoo members, trained on the study's training windows.
 
     Args:
@@ -29,13 +29,15 @@ def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int =
       identity_models: zoo members that learn to name people, to be inhibited by ``excite(teacher, weights=Weights(inhibit=1.0))``
         (:class:`neurostim.excitation.objective.Weights`).
       committee: 'groups' or 'people' lets each member learn from others of them; 'together' lets all learn from everybody.
+      novices: small zoo members, such as ('linear', 'mlp'), that learn little, so that ``excite(teacher, surplus=4)`` can sift by them.
       options: fields of :class:`neurostim.training.TrainingOptions`, e.g. ``steps``.
     """
     from neurostim import teacher, training
     from neurostim.excitation.flow import FlowOptions
     from neurostim.identity import IdentityOptions
-    return teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options), FlowOptions(steps=flow_steps),
+    made = teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options), FlowOptions(steps=flow_steps),
                                  IdentityOptions(tuple(identity_models)), committee)
+    return teacher.with_novices(made, tuple(novices), seed)
 
 
 def excite(teacher, seed: int = 0, **settings):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import neurostim as ns
 import neurostim.teacher as teachers
 from neurostim import columns, novices
 from neurostim.errors import UserError
@@ -118,6 +119,13 @@ def test_who_has_no_novices_is_told(teacher, given, complaint):
 def test_what_cannot_be_sifted_is_refused(accompanied, given, complaint):
     with pytest.raises(UserError, match=complaint):
         produce.resolve(produce.Settings(**{'method': 'mixture', 'surplus': 2, **given}), accompanied)
+
+
+def test_a_notebook_can_sift(study):
+    made = ns.train_teacher(study, ('mlp',), flow_steps=0, novices=('linear',), steps=20)
+    stimuli = ns.excite(made, count=60, method='mixture', surplus=2)
+    student = ns.fit_student('naive_bayes', stimuli, made, surplus=2)
+    assert made.novices.names == ('linear',) and student.predict(study.x[:5]).shape == (5, 2)
 
 
 def test_of_long_windows_novices_learn_from_fewer():
