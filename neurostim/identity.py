@@ -174,8 +174,3 @@ def make_apply(networks: tuple[models.Model, ...]):
         return [(logits, list(activations.values())[-1]) for logits, activations in outputs]
 
     return apply
-
-
-def blank(names: tuple[str, ...], shape: tuple[int, ...], people: int):
-    """Shapes of the parameters of networks for windows of `shape`."""
-    return tuple(jax.eval_shape(models.create(name, shape, people).init, jax.random.key(0)) for name in names)

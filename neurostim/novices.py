@@ -74,8 +74,3 @@ def make_surprise(networks: tuple[models.Model, ...]):
         return sum(-jnp.log(jnp.maximum(chance, LEAST_BELIEF)) for chance in same) / len(same)
 
     return surprise
-
-
-def blank(names: tuple[str, ...], shape: tuple[int, ...], classes: int):
-    """Shapes of the parameters of novices for windows of `shape`."""
-    return tuple(jax.eval_shape(models.create(name, shape, classes).init, jax.random.key(0)) for name in names)

@@ -155,14 +155,15 @@ def _fit_classical(name, x, targets, seed, held, plain):
 def _tune(name, flat, targets, seed, held, plain) -> tuple[np.ndarray, dict]:
     """(rows to learn from, {parameter: value}) whose answers on held rows that came as they are, none of which were learnt from, are the
     likeliest by these rows' own distributions; (all rows, {}) where the algorithm is not tuned, or nothing is held."""
-    everything, sifted = np.ones(len(flat), bool), plain is not None
-    parameter, values = TUNED.get(name, (None, ()))
-    grid = [(rows, {parameter: value} if parameter else {}) for rows in [everything] + [plain] * (sifted and name in RIGID)
-            for value in values or (None,)]
-    could = np.flatnonzero(held & plain if sifted else held)
-    if len(grid) == 1 or held.all() or not len(could):
+    everything = np.ones(len(flat), bool)
+    plain = everything if plain is None else plain
+    choices = [everything, plain] if name in RIGID and not plain.all() else [everything]
+    parameter, values = TUNED.get(name, ('', ()))
+    grid = [(rows, parameters) for rows in choices for parameters in [{parameter: value} for value in values] or [{}]]
+    could_ask = np.flatnonzero(held & plain)
+    if len(grid) == 1 or held.all() or not len(could_ask):
         return everything, {}
-    asked = np.random.default_rng(seed).permutation(could)[:TUNED_BY]
+    asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
 
     def agreement(setting):
         rows, parameters = setting[0] & ~held, setting[1]

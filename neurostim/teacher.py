@@ -369,11 +369,12 @@ def load(folder: pathlib.Path) -> Teacher:
         of_people = description.get('identity')
         if of_people:
             names, people = tuple(of_people['models']), tuple(of_people['people'])
-            blank_identity = identities.blank(names, shape, len(people))
+            blank_identity = models.blank(names, shape, len(people))
             target['identity'] = {'params': list(blank_identity), 'share': np.zeros((len(classes), len(people)), np.float32)}
         named = tuple(description.get('novices') or ())
         if named:
-            target['novices'] = list(novices.blank(named, shape, len(classes)))
+            blank_novices = models.blank(named, shape, len(classes))
+            target['novices'] = list(blank_novices)
         target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
@@ -387,6 +388,7 @@ def load(folder: pathlib.Path) -> Teacher:
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)
+        fits &= not named or shapes(teacher.novices.params) == shapes(blank_novices)
         sound = fits and teacher.digest() == description['digest']
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f'the teacher in {folder} cannot be read ({error}): run --phase=train again') from None

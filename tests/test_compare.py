@@ -119,7 +119,7 @@ def test_figures(done):
     assert {(p['method'], p['at']) for p in points['steps']} == {('gaussian', 0), ('gaussian', 1)}
 
 
-def test_more_seeds_do_not_pad_networks_otherwise(study, done, monkeypatch):
+def test_more_seeds_do_not_pad_networks_otherwise(study, done):
     """Else all predictions would be made anew for them: of 280 some seeds leave more than 256 to learn from."""
     sizes = set()
     for seeds in (1, 2, 5):

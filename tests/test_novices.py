@@ -84,12 +84,12 @@ def test_a_batch_and_its_rounds_make_the_same_stimuli(accompanied):
     np.testing.assert_allclose(rounds, whole, atol=1e-4)
 
 
-def test_novices_know_something_and_not_all(accompanied):
+def test_novices_know_something(accompanied):
     x, _ = parameterisation.unexcited('modulated', accompanied.shape, accompanied.population, 500, 9)
     truth = accompanied.predict_scaled(x).argmax(1)
     for network, params in zip(accompanied.novices.networks(accompanied.shape, 2), accompanied.novices.params, strict=True):
         answers = np.asarray(jax.jit(lambda p, x, network=network: network.apply(p, x)[0])(params, x)).argmax(1)
-        assert 0.55 < (answers == truth).mean() <= 1
+        assert (answers == truth).mean() > 0.55
 
 
 def test_a_teacher_with_novices_is_saved_whole(accompanied, teacher, tmp_path):

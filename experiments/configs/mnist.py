@@ -15,7 +15,7 @@ def get_config():
     config.study.name = 'mnist'
     config.teacher.models = ('cnn', 'mlp', 'cnn')
     config.teacher.novices = ('linear', 'mlp')
-    config.excite.count, config.excite.surplus = 10_000, 4  # less for naive Bayes, more for most others
+    config.excite.count, config.excite.surplus = 10_000, 4  # sifted: BUILD_NOTES
     config.excite.steps, config.excite.learning_rate, config.excite.candidates = 1, 0.03, 2  # more blur what marginals put right
     config.excite.target.concentration = 1.0  # digits between two classes teach most students more
     config.students = ('cnn', 'gru', 'transformer', 'mlp', 'random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')

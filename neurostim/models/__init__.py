@@ -80,3 +80,8 @@ def committee(models: tuple[Model, ...]) -> Model:
         return jax.nn.logsumexp(logs, 0) - jnp.log(len(models)), activations
 
     return Model('+'.join(m.name for m in models), first.shape, first.classes, init, apply)
+
+
+def blank(names: tuple[str, ...], shape: tuple[int, ...], classes: int) -> tuple:
+    """Shapes of the parameters of members for windows of `shape`, one entry a name."""
+    return tuple(jax.eval_shape(create(name, shape, classes).init, jax.random.key(0)) for name in names)
