@@ -41,7 +41,7 @@ class Recorder:
     def __init__(self, truth, skill=lambda hard: 0.9, stop_after=None):
         self.calls, self._truth, self._skill, self._stop_after, self._lock = [], truth, skill, stop_after, threading.Lock()
 
-    def __call__(self, name, x, targets, seed, held, options, capacity, plain):
+    def __call__(self, name, x, targets, seed, held, options, capacity, plain, windows):
         hard = bool(((targets == 0) | (targets == 1)).all())
         with self._lock:
             if len(self.calls) == self._stop_after:
@@ -230,6 +230,11 @@ def test_a_torn_temporary_file_does_no_harm(tmp_path):
 def test_students_of_another_recipe_are_not_taken(tmp_path, monkeypatch):
     task, values = Task('mlp', 'real', 0), np.full((5, 2), 0.5, np.float32)
     Cache(tmp_path, 'd' * 64).put(task, values)
+    monkeypatch.setattr(comparison.students, 'RECIPES', {'svm': 9})
+    assert Cache(tmp_path, 'd' * 64).get(task) is not None  # this student is made as before
+    monkeypatch.setattr(comparison.students, 'RECIPES', {'mlp': 9})
+    assert Cache(tmp_path, 'd' * 64).get(task) is None
+    monkeypatch.setattr(comparison.students, 'RECIPES', {})
     monkeypatch.setattr(comparison.students, 'RECIPE', comparison.students.RECIPE + 1)
     assert Cache(tmp_path, 'd' * 64).get(task) is None
 

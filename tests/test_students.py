@@ -69,6 +69,47 @@ def test_neighbours_are_tuned_by_windows_that_they_have_not_seen():
     assert neighbours_asked(apart % CLASSES, alone, held) < 9
 
 
+
+def strength(x, targets, held, **given):
+    """How strongly logistic regression is held back, as a place among its values."""
+    given = {'plain': None, 'windows': 0, **given}
+    _, parameters = students._tune('logistic_regression', x, targets, 0, held, **given)
+    return students.TUNED['logistic_regression'][1].index(parameters['logisticregression__C'])
+
+
+def linear_toy(n=3000, numbers=12, seed=0):
+    """Two classes that one direction tells apart fairly well, and the teacher is fairly sure of."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, numbers)).astype(np.float32)
+    y = (x[:, 0] + 0.5 * x[:, 1] + 0.4 * rng.normal(size=n) > 0).astype(int)
+    return x, (0.8 * np.eye(2) + 0.1)[y].astype(np.float32)
+
+
+def test_logistic_regression_is_held_back_as_far_as_held_windows_cannot_tell():
+    x, targets = linear_toy()
+    held = np.arange(len(x)) % 8 >= 7
+    asked = np.random.default_rng(0).permutation(np.flatnonzero(held))[:students.TUNED_BY]
+    agreements = []
+    for value in students.TUNED['logistic_regression'][1]:
+        answers = students._train('logistic_regression', x[~held], targets[~held], 0, {'logisticregression__C': value})(x[asked]).argmax(1)
+        agreements.append(targets[asked, answers])
+    best = max(agreements, key=np.mean)
+    error = best.std() / len(best) ** 0.5
+    near = [i for i, agreement in enumerate(agreements) if agreement.mean() >= best.mean() - error]
+    assert strength(x, targets, held) == near[-1]
+    assert len(near) > 1  # or nothing was asked
+
+
+def test_of_a_teacher_that_learnt_few_windows_stimuli_can_tell_less():
+    x, targets = linear_toy()
+    held = np.arange(len(x)) % 8 >= 7
+    rng = np.random.default_rng(1)
+    hard = x + np.where(rng.random((len(x), 1)) < 0.1, 3, 1) * rng.normal(size=x.shape).astype(np.float32)
+    few, many = (strength(hard, targets, held, windows=windows) for windows in (100, 10**9))
+    assert few > many  # a later value, which holds back more
+    assert strength(hard, targets, held, windows=10 * held.sum()) == strength(hard, targets, held)
+
+
 def test_an_algorithm_that_is_tuned_learns_from_all_windows_in_the_end():
     x, y = toy()
     held = np.arange(len(x)) % 8 >= 7

@@ -22,24 +22,31 @@ from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
-HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
 class Source(NamedTuple):
-    """What a student learns from: scaled x [n, *shape], targets [n, classes], held bool [n] to stop early and to tune by, and, where rows
-    were sifted, plain bool [n], those that came as they are."""
+    """What a student learns from.
+
+    Attributes:
+      x: scaled windows [n, *shape].
+      targets: distributions [n, classes].
+      held: bool [n], rows to stop early and to tune by.
+      plain: bool [n], where rows were sifted those that came as they are.
+      windows: of stimuli, how many real ones their teacher learnt from, where that is known; 0 of real ones.
+    """
 
     x: np.ndarray
     targets: np.ndarray
     held: np.ndarray
     plain: np.ndarray | None = None
+    windows: int = 0
 
     def digest(self, *parts) -> str:
-        """Of itself and of `parts`, see :func:`digest`."""
-        return digest(*(array for array in self if array is not None), *parts)
+        """Of its arrays and of `parts`, see :func:`digest`. Stimuli's `windows` are their teacher's, as they are themselves."""
+        return digest(*(array for array in self[:4] if array is not None), *parts)
 
 
 class Task(NamedTuple):
@@ -50,15 +57,15 @@ class Task(NamedTuple):
     seed: int
 
 
-def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1) -> Source:
+def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1, windows: int = 0) -> Source:
     """A source of labelled stimuli; a tenth, drawn at random, is held. With a `surplus` above 1 every other one came as it is
-    (:func:`neurostim.excitation.engine.sifted`)."""
+    (:func:`neurostim.excitation.engine.sifted`). `windows`: see :class:`Source`."""
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
-    held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE
+    held = np.random.default_rng(seed).random(len(x)) < students.HELD_SHARE
     if held.all() or not held.any():  # a few stimuli only
         held = np.arange(len(x)) == 0
-    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None)
+    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None, windows)
 
 
 def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
@@ -86,11 +93,11 @@ class Cache:
     Args:
       folder: created when needed.
       content: a digest of all data and settings that predictions depend on; others' are never returned, nor those of students that were
-        made by another recipe (`students.RECIPE`).
+        made by another recipe (`students.RECIPE`, `students.RECIPES`).
     """
 
     def __init__(self, folder: pathlib.Path | None, content: str):
-        self._folder = None if folder is None else folder / digest(content, students.RECIPE)[:16]
+        self._folder, self._content = folder, content
 
     def get(self, task: Task) -> np.ndarray | None:
         """The probabilities of a finished task; None where there are none, or damaged ones."""
@@ -115,7 +122,10 @@ class Cache:
         os.replace(temporary, path)
 
     def _path(self, task):
-        return None if self._folder is None else self._folder / f'{task.student}-{task.source}-{task.seed}.npy'
+        if self._folder is None:
+            return None
+        recipe = students.RECIPES.get(task.student, students.RECIPE)
+        return self._folder / digest(self._content, recipe)[:16] / f'{task.student}-{task.source}-{task.seed}.npy'
 
 
 def digest(*parts) -> str:
@@ -146,7 +156,7 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     kept = cache.get(task)
     if kept is not None:
         return kept
-    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain)
+    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain, source.windows)
     predicted = student.predict(x)
     cache.put(task, predicted)
     return predicted
