@@ -10,6 +10,7 @@ from neurostim import students
 from neurostim.errors import UserError
 from neurostim.evaluation import comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Source, Task
+from neurostim.excitation.store import Stimuli
 
 QUICK_COMPILE = True
 NAMES = ('mlp', 'knn', 'random_forest')
@@ -317,3 +318,18 @@ def test_of_sifted_stimuli_every_other_one_came_as_it_is(surplus):
     assert (source.plain is None) if surplus == 1 else source.plain.tolist() == [True, False, True, False, True]
     others = source._replace(plain=None)
     assert (source.digest() == others.digest()) == (surplus == 1)
+
+
+def test_students_are_told_what_is_plain_and_how_much_a_teacher_knew(study, teacher, monkeypatch):
+    told = {}
+
+    def fit(name, x, targets, seed, held, options, capacity, plain, windows):
+        told[plain is not None, windows] = len(x)
+        return students.Student(name, lambda rows: np.full((len(rows), 2), 0.5, np.float32))
+    monkeypatch.setattr(students, 'fit', fit)
+    some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
+    more = Stimuli(study.x[:8], np.full((8, 2), 0.5, np.float32), np.zeros(8, int))
+    phase.compare_students(study, teacher, some, more, ('knn',), 1, STEPS, draws=20, surplus=4)
+    learnt = int((~study.test).sum())
+    assert told[True, learnt] == 6 and told[False, learnt] == 8  # stimuli, their control
+    assert set(told) == {(True, learnt), (False, learnt), (False, 0)}  # and real windows
