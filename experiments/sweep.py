@@ -171,8 +171,7 @@ def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[compari
     stimuli, _ = dataset(sweep, part, made)
     rows = slice(count or None)
     surplus = produce.resolve(on.options.excite, on.teacher).surplus if made.method == 'stimuli' else 1
-    source = comparison.synthetic_source(
-        on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus, int((~on.study.test).sum()))
+    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus)
     return source, _content(on, source, on.test_x)
 
 

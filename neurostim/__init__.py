@@ -54,13 +54,13 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0, surplus: int = 1):
     """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
 
     Args:
-      teacher: only its scaling is used, which travels with the stimuli, and how many windows it learnt from.
+      teacher: only its scaling is used, which travels with the stimuli.
       surplus: with which they were excited.
     """
     from neurostim import students
     from neurostim.evaluation.comparison import synthetic_source
-    source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, surplus, teacher.windows)
-    student = students.fit(name, source.x, source.targets, seed, source.held, plain=source.plain, windows=source.windows)
+    source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, surplus)
+    student = students.fit(name, source.x, source.targets, seed, source.held, plain=source.plain, apart=False)
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 

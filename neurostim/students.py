@@ -19,15 +19,15 @@ from neurostim.errors import choose
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 RECIPE = 2  # of all students that `RECIPES` does not name; raised whenever the same data come to make another student, so that
-RECIPES = {'logistic_regression': 3}  # predictions of earlier ones are not taken for its own
+RECIPES = {'logistic_regression': 4}  # predictions of earlier ones are not taken for its own
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
 LIKELIEST = ('random_forest', 'gradient_boosting', 'naive_bayes', 'svm')  # students of each window's likeliest class; others of all of them
 TUNED = {  # parameter and values of algorithms whose best setting differs most from one set of windows to another (BUILD_NOTES)
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
-    'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001, 0.0001))}
-HELD_BACK = ('logistic_regression',)  # whose values hold it back more and more: of those that may well be as good as the best the last
+    'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
+HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
 HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 RIGID = ('logistic_regression', 'naive_bayes')  # bend nowhere, so that it matters to them how frequent windows are
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
@@ -49,7 +49,7 @@ class Student:
 
 def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarray,
         options: training.TrainingOptions | None = None, capacity: tuple[int, int] | None = None,
-        plain: np.ndarray | None = None, windows: int = 0) -> Student:
+        plain: np.ndarray | None = None, apart: bool = True) -> Student:
     """Trains one student.
 
     Args:
@@ -63,12 +63,12 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
       plain: bool [n], of stimuli that were sifted those that came as they are: an algorithm of `RIGID` may learn from these alone, and held
         ones of these tune; None where all are.
-      windows: of stimuli, how many real ones their teacher learnt from, where that is known; 0 of real ones.
+      apart: whether held windows are of other groups than those learnt from. Stimuli's are not: they are drawn as all others are.
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
         return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
-    return _fit_classical(name, x, targets, seed, held, plain, windows)
+    return _fit_classical(name, x, targets, seed, held, plain, apart)
 
 
 def is_deterministic(name: str) -> bool:
@@ -150,27 +150,27 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
-def _fit_classical(name, x, targets, seed, held, plain, windows):
+def _fit_classical(name, x, targets, seed, held, plain, apart):
     flat = columns(x)
-    rows, parameters = _tune(name, flat, targets, seed, held, plain, windows)
+    rows, parameters = _tune(name, flat, targets, seed, held, plain, apart)
     predict = _train(name, flat[rows], targets[rows], seed, parameters)
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def _tune(name, flat, targets, seed, held, plain, windows) -> tuple[np.ndarray, dict]:
+def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, dict]:
     """(rows to learn from, {parameter: value}) whose answers on held rows that came as they are, none of which were learnt from, are the
     likeliest by these rows' own distributions; (all rows, {}) where there is nothing to choose, or nothing is held.
 
-    Of an algorithm of `HELD_BACK` rows are those that its best beliefs speak for, and the value is the last within one standard error of
-    the best (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3): held rows cannot tell these apart, and the more it is held
-    back, the less it has learnt that is true of these people or draws alone. Held stimuli may be many, but all that they know comes from
-    the `windows` of their teacher: the error is that of as many as could be held of these.
+    Held rows that are drawn as all others are do not show what is true of these alone. So where they are not `apart`, of the values in
+    `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
+    (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3).
     """
     everything = np.ones(len(flat), bool)
     plain = everything if plain is None else plain
     choices = [everything, plain] if name in RIGID and not plain.all() else [everything]
     parameter, values = TUNED.get(name, ('', ()))
-    settings = [{parameter: value} for value in values] or [{}]
+    holds_back = name in HELD_BACK and not apart
+    settings = [{parameter: value} for value in (HELD_BACK[name] if holds_back else values)] or [{}]
     could_ask = np.flatnonzero(held & plain)
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
         return everything, {}
@@ -180,25 +180,24 @@ def _tune(name, flat, targets, seed, held, plain, windows) -> tuple[np.ndarray, 
         rows = rows & ~held
         return _train(name, flat[rows], targets[rows], seed, parameters)(flat[asked])
 
-    beliefs = [[answers(rows, parameters) for parameters in settings] for rows in choices]
-    agreement = np.array([[_of(targets[asked], belief.argmax(1)) for belief in each] for each in beliefs])  # [rows, settings, asked]
-    if name not in HELD_BACK:
-        rows, value = np.unravel_index(agreement.mean(2).argmax(), agreement.shape[:2])
-        return choices[rows], settings[value]
-    rows = int(np.argmax([max(_likelihood(targets[asked], belief) for belief in each) for each in beliefs]))
-    mean = agreement[rows].mean(1)
-    error = agreement[rows][mean.argmax()].std() / np.sqrt(HELD_SHARE * windows if windows else len(could_ask))
-    return choices[rows], settings[np.flatnonzero(mean >= mean.max() - error)[-1]]
+    judge = _log_likelihood if holds_back else _agreement
+    judged = np.array([[judge(targets[asked], answers(rows, parameters)) for parameters in settings] for rows in choices])
+    mean = judged.mean(2)
+    rows, value = np.unravel_index(mean.argmax(), mean.shape)
+    if holds_back:
+        error = judged[rows, value].std() / np.sqrt(len(asked))
+        value = np.flatnonzero(mean[rows] >= mean[rows, value] - error)[-1]
+    return choices[rows], settings[value]
 
 
-def _of(targets, classes):
-    """The belief [n] of distributions targets [n, classes] in one class each."""
-    return np.take_along_axis(targets, classes[:, None], 1)[:, 0]
+def _agreement(targets, beliefs):
+    """[n]: how far distributions targets [n, classes] believe in the likeliest class of beliefs."""
+    return np.take_along_axis(targets, beliefs.argmax(1)[:, None], 1)[:, 0]
 
 
-def _likelihood(targets, beliefs):
-    """Mean over rows of the expected log of the belief in a class that is drawn from targets."""
-    return (targets * np.log(np.maximum(beliefs, LEAST_LIKELY))).sum(1).mean()
+def _log_likelihood(targets, beliefs):
+    """[n]: the expected log of the belief in a class that is drawn from targets [n, classes]."""
+    return (targets * np.log(np.maximum(beliefs, LEAST_LIKELY))).sum(1)
 
 
 def _train(name, flat, targets, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:

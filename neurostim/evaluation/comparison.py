@@ -35,17 +35,17 @@ class Source(NamedTuple):
       targets: distributions [n, classes].
       held: bool [n], rows to stop early and to tune by.
       plain: bool [n], where rows were sifted those that came as they are.
-      windows: of stimuli, how many real ones their teacher learnt from, where that is known; 0 of real ones.
+      apart: whether held rows are of other groups than those learnt from, as real windows' are.
     """
 
     x: np.ndarray
     targets: np.ndarray
     held: np.ndarray
     plain: np.ndarray | None = None
-    windows: int = 0
+    apart: bool = True
 
     def digest(self, *parts) -> str:
-        """Of its arrays and of `parts`, see :func:`digest`. Stimuli's `windows` are their teacher's, as they are themselves."""
+        """Of its arrays and of `parts`, see :func:`digest`; from `held` follows whether they are apart."""
         return digest(*(array for array in self[:4] if array is not None), *parts)
 
 
@@ -57,15 +57,15 @@ class Task(NamedTuple):
     seed: int
 
 
-def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1, windows: int = 0) -> Source:
+def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1) -> Source:
     """A source of labelled stimuli; a tenth, drawn at random, is held. With a `surplus` above 1 every other one came as it is
-    (:func:`neurostim.excitation.engine.sifted`). `windows`: see :class:`Source`."""
+    (:func:`neurostim.excitation.engine.sifted`)."""
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
     held = np.random.default_rng(seed).random(len(x)) < students.HELD_SHARE
     if held.all() or not held.any():  # a few stimuli only
         held = np.arange(len(x)) == 0
-    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None, windows)
+    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None, apart=False)
 
 
 def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
@@ -156,7 +156,7 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     kept = cache.get(task)
     if kept is not None:
         return kept
-    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain, source.windows)
+    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain, source.apart)
     predicted = student.predict(x)
     cache.put(task, predicted)
     return predicted

@@ -113,8 +113,7 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     real = sources['real']
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made, more in (('stimuli', stimuli, surplus), ('control', control, 1)):
-        sources[name] = comparison.synthetic_source(
-            teacher.scaling.forward(made.x), made.probabilities, seed, more, int((~study.test).sum()))
+        sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, more)
     digest = comparison.digest(*(source.digest() for source in sources.values()), test_x, test.y, steps)
     trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, digest), steps, progress)
     return comparison.compare(names, seeds, trained, test, draws)
