@@ -19,7 +19,7 @@ from neurostim.errors import choose
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 RECIPE = 2  # of all students that `RECIPES` does not name; raised whenever the same data come to make another student, so that
-RECIPES = {'logistic_regression': 4}  # predictions of earlier ones are not taken for its own
+RECIPES = {'logistic_regression': 5}  # predictions of earlier ones are not taken for its own
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
@@ -163,7 +163,7 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not `apart`, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
-    (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3).
+    (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3), or the one halfway to the next if it is within it too.
     """
     everything = np.ones(len(flat), bool)
     plain = everything if plain is None else plain
@@ -176,18 +176,22 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
         return everything, {}
     asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
 
-    def answers(rows, parameters):
-        rows = rows & ~held
-        return _train(name, flat[rows], targets[rows], seed, parameters)(flat[asked])
-
     judge = _log_likelihood if holds_back else _agreement
-    judged = np.array([[judge(targets[asked], answers(rows, parameters)) for parameters in settings] for rows in choices])
-    mean = judged.mean(2)
-    rows, value = np.unravel_index(mean.argmax(), mean.shape)
-    if holds_back:
-        error = judged[rows, value].std() / np.sqrt(len(asked))
-        value = np.flatnonzero(mean[rows] >= mean[rows, value] - error)[-1]
-    return choices[rows], settings[value]
+
+    def judged(rows, parameters):
+        rows = rows & ~held
+        return judge(targets[asked], _train(name, flat[rows], targets[rows], seed, parameters)(flat[asked]))
+
+    found = np.array([[judged(rows, parameters) for parameters in settings] for rows in choices])
+    mean = found.mean(2)
+    rows, best = np.unravel_index(mean.argmax(), mean.shape)
+    if not holds_back:
+        return choices[rows], settings[best]
+    bound = mean[rows, best] - found[rows, best].std() / np.sqrt(len(asked))
+    last = np.flatnonzero(mean[rows] >= bound)[-1]
+    between = {parameter: float(np.sqrt(np.prod([setting[parameter] for setting in settings[last:last + 2]])))}
+    further = last + 1 < len(settings) and judged(choices[rows], between).mean() >= bound
+    return choices[rows], between if further else settings[last]
 
 
 def _agreement(targets, beliefs):

@@ -86,18 +86,25 @@ def test_where_held_rows_are_not_apart_logistic_regression_is_held_back_as_far_a
     x, targets = linear_toy()
     held = np.arange(len(x)) % 8 >= 7
     asked = np.random.default_rng(0).permutation(np.flatnonzero(held))[:students.TUNED_BY]
-    log_beliefs = {}
-    for value in students.HELD_BACK['logistic_regression']:
+
+    def log_beliefs(value):
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=100, C=value))
         rows, labels, weights = students.as_labels('logistic_regression', targets[~held])
         model.fit(x[~held][rows], labels, logisticregression__sample_weight=weights)
-        log_beliefs[value] = model.predict_log_proba(x[asked])
-    likelihood = {value: (targets[asked] * belief).sum(1) for value, belief in log_beliefs.items()}
-    best = max(likelihood.values(), key=np.mean)
-    near = [value for value, each in likelihood.items() if each.mean() >= best.mean() - best.std() / len(best) ** 0.5]
-    assert len(near) > 1  # or nothing was asked
-    assert students._tune('logistic_regression', x, targets, 0, held, None, False)[1] == {'logisticregression__C': min(near)}
-    agreement = {value: targets[asked, log_beliefs[value].argmax(1)].mean() for value in students.TUNED['logistic_regression'][1]}
+        return model.predict_log_proba(x[asked])
+
+    def likelihood(value):
+        return (targets[asked] * log_beliefs(value)).sum(1)
+
+    values = students.HELD_BACK['logistic_regression']
+    best = likelihood(max(values, key=lambda value: likelihood(value).mean()))
+    bound = best.mean() - best.std() / len(best) ** 0.5
+    near = min(value for value in values if likelihood(value).mean() >= bound)
+    between = (near * max(value for value in values if value < near)) ** 0.5
+    assert values[-1] < near < values[0]  # or nothing was asked
+    found = students._tune('logistic_regression', x, targets, 0, held, None, False)[1]
+    assert found == {'logisticregression__C': pytest.approx(between if likelihood(between).mean() >= bound else near)}
+    agreement = {value: targets[asked, log_beliefs(value).argmax(1)].mean() for value in students.TUNED['logistic_regression'][1]}
     found = students._tune('logistic_regression', x, targets, 0, held, None, True)[1]
     assert agreement[found['logisticregression__C']] == max(agreement.values())
 
