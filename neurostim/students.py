@@ -175,7 +175,6 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
         return everything, {}
     asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
-
     judge = _log_likelihood if holds_back else _agreement
 
     def judged(rows, parameters):
@@ -189,9 +188,11 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
         return choices[rows], settings[best]
     bound = mean[rows, best] - found[rows, best].std() / np.sqrt(len(asked))
     last = np.flatnonzero(mean[rows] >= bound)[-1]
-    between = {parameter: float(np.sqrt(np.prod([setting[parameter] for setting in settings[last:last + 2]])))}
-    further = last + 1 < len(settings) and judged(choices[rows], between).mean() >= bound
-    return choices[rows], between if further else settings[last]
+    chosen = settings[last]
+    for following in settings[last + 1:last + 2]:
+        between = {parameter: float(np.sqrt(chosen[parameter] * following[parameter]))}
+        chosen = between if judged(choices[rows], between).mean() >= bound else chosen
+    return choices[rows], chosen
 
 
 def _agreement(targets, beliefs):

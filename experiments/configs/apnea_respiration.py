@@ -21,7 +21,7 @@ def get_config():
     config.study.scale = 'record'
     config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'mlp')
     config.teacher.novices = ('linear', 'mlp')
-    config.excite.surplus = 4  # teaches trees, kernels and networks more, logistic regression .012 less: BUILD_NOTES
+    config.excite.surplus = 4  # teaches trees, kernels and networks more: BUILD_NOTES
     config.excite.target.classes = 'natural'  # even ones serve logistic regression better, and the forest less: BUILD_NOTES
     config.student_steps = 800  # README's figures are of these; more were not measured in full
     config.evaluate.seeds = 5
