@@ -18,8 +18,9 @@ from neurostim.columns import columns
 from neurostim.errors import choose
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
-RECIPE = 2  # of all students that `RECIPES` does not name; raised whenever the same data come to make another student, so that
-RECIPES = {'logistic_regression': 5}  # predictions of earlier ones are not taken for its own
+# Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
+# students, and of some.
+RECIPE, RECIPES = 2, {'logistic_regression': 5}
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
@@ -28,7 +29,6 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
-HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 RIGID = ('logistic_regression', 'naive_bayes')  # bend nowhere, so that it matters to them how frequent windows are
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that settings are compared by: to ask neighbours takes long
@@ -188,11 +188,11 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
         return choices[rows], settings[best]
     bound = mean[rows, best] - found[rows, best].std() / np.sqrt(len(asked))
     last = np.flatnonzero(mean[rows] >= bound)[-1]
-    chosen = settings[last]
-    for following in settings[last + 1:last + 2]:
-        between = {parameter: float(np.sqrt(chosen[parameter] * following[parameter]))}
-        chosen = between if judged(choices[rows], between).mean() >= bound else chosen
-    return choices[rows], chosen
+    if last + 1 < len(settings):
+        between = {parameter: float(np.sqrt(settings[last][parameter] * settings[last + 1][parameter]))}
+        if judged(choices[rows], between).mean() >= bound:
+            return choices[rows], between
+    return choices[rows], settings[last]
 
 
 def _agreement(targets, beliefs):

@@ -72,7 +72,6 @@ def test_neighbours_are_tuned_by_windows_that_they_have_not_seen():
     assert neighbours_asked(apart % CLASSES, alone, held) < 9
 
 
-
 def linear_toy(n=3000, numbers=12, seed=0):
     """Two classes that one direction tells apart fairly well, and the teacher is fairly sure of."""
     rng = np.random.default_rng(seed)

@@ -22,6 +22,7 @@ from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
+HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
@@ -45,7 +46,7 @@ class Source(NamedTuple):
     apart: bool = True
 
     def digest(self, *parts) -> str:
-        """Of its arrays and of `parts`, see :func:`digest`; from `held` follows whether they are apart."""
+        """Of its arrays and of `parts`, see :func:`digest`. Rows held by groups are others than rows held at random: so `apart` shows."""
         return digest(*(array for array in self[:4] if array is not None), *parts)
 
 
@@ -62,7 +63,7 @@ def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, su
     (:func:`neurostim.excitation.engine.sifted`)."""
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
-    held = np.random.default_rng(seed).random(len(x)) < students.HELD_SHARE
+    held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE
     if held.all() or not held.any():  # a few stimuli only
         held = np.arange(len(x)) == 0
     return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None, apart=False)
