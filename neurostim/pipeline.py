@@ -104,7 +104,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         teacher = teachers.train_teacher(
             study, names, config.seed, training_options(config), flow_options(config), identity_options(config), config.teacher.committee,
             report, config.teacher.least_skill, at_once)
-        teacher = prepare(learn(teacher), study, config, report)  # not where privacy is promised: it looks again
+        teacher = learn(prepare(teacher, study, config, report))  # prepared not where privacy is promised: that looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)

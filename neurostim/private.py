@@ -30,6 +30,7 @@ LARGEST = 10.0  # of a sample: windows are given in standard deviations of their
 FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
 PAD = 128  # windows; a Poisson batch is filled up to a multiple: few programs are compiled
 UNITS = ('record', 'subject')
+LOSS_INTERVAL = 1e-4  # in which privacy losses are counted, rounded so that epsilon is never too small
 NOISE_TOLERANCE = 1e-3  # of the noise multiplier that is searched for; what is found spends no more than was asked
 
 
@@ -81,7 +82,7 @@ class Ledger(NamedTuple):
 def _accountant():
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld import PLDAccountant
-    return PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=LOSS_INTERVAL)
 
 
 def training_event(noise_multiplier: float, probability: float, steps: int):

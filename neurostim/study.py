@@ -13,6 +13,8 @@ import numpy as np
 
 from neurostim.errors import UserError
 
+LOCKED_WINDOWS = 30  # of a class, that say whether its windows are alike from their beginnings on
+
 
 @dataclasses.dataclass(frozen=True)
 class Study:
@@ -190,6 +192,25 @@ def _check_parts(y: np.ndarray, test: np.ndarray, classes: tuple[str, ...], wher
             raise UserError(f'{where}: class {absent!r} has no window in the training part: give it some, drop it, or split otherwise')
         if present.sum() < 2:
             raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
+
+
+def time_locked(x: np.ndarray, y: np.ndarray) -> float:
+    """How far windows of a class are alike from their beginnings on, as those around a heartbeat are and minutes of a night are not: the
+    share of their variance around their own means that the mean window of their class has, without what chance gives it. The largest of
+    any channel, and of any class of at least `LOCKED_WINDOWS` windows; 0 where there is none.
+
+    Args:
+      x: float32 [n, time, channels].
+      y: int [n], their classes.
+    """
+    largest = 0.0
+    for label in np.flatnonzero(np.bincount(y) >= LOCKED_WINDOWS):
+        windows = x[y == label]
+        windows = windows - windows.mean(1, keepdims=True)
+        of_mean, around_it = windows.mean(0).var(0), windows.var(0).mean(0)
+        share = (of_mean - around_it / (len(windows) - 1)) / np.maximum(of_mean + around_it, 1e-9)
+        largest = max(largest, float(share.max()))
+    return largest
 
 
 def hold_out_subject(study: Study, subject: int) -> Study:

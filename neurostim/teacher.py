@@ -22,12 +22,13 @@ from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
-from neurostim.study import Study, divide, hold_out_groups
+from neurostim.study import Study, divide, hold_out_groups, time_locked
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # among more than so many draws are lost (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
+LOCKED = 0.1  # from this share of the variance on windows begin where they should, and are not tried elsewhere (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
@@ -264,7 +265,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     """
     options = options or training.TrainingOptions()
     if options.shift < 0:
-        options = dataclasses.replace(options, shift=0.0 if study.kind != 'windows' else options.shift)
+        options = dataclasses.replace(options, shift=options.shift if _may_begin_anywhere(study, report) else 0.0)
     elif options.shift and study.kind != 'windows':
         raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
                         'leave it 0')
@@ -290,13 +291,25 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                    windows=len(train.y))
 
 
+def _may_begin_anywhere(study: Study, report: Callable[[str], None]) -> bool:
+    """Whether it is to be tried what windows teach that begin anywhere: they are time series whose beginnings say nothing."""
+    if study.kind != 'windows':
+        return False
+    train = study.part(test=False)
+    share = time_locked(train.x, train.y)
+    if share > LOCKED:
+        report(f'windows are learnt as they begin: {share:.0%} of their variance is the same in all of a class')
+    return share <= LOCKED
+
+
 def with_novices(teacher: Teacher, names: tuple[str, ...], seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The teacher with novices (:mod:`neurostim.novices`) that learnt from draws of its population, by the usual method; the teacher as it
-    is where none are named."""
+    """The teacher with novices (:mod:`neurostim.novices`) that learnt from draws of its population, by the method rehearsed or else the
+    usual one; the teacher as it is where none are named."""
     if not names:
         return teacher
-    x, _ = parameterisation.unexcited(
-        parameterisation.usual(teacher.population), teacher.shape, teacher.population, novices.count_draws(teacher.shape), seed)
+    method = teacher.rehearsed.get('method') or parameterisation.usual(teacher.population)
+    x, _ = parameterisation.unexcited(method, teacher.shape, teacher.population, novices.count_draws(teacher.shape), seed,
+                                      put_right=teacher.rehearsed.get('marginals', True))
     trained = novices.train_novices(names, x, teacher.predict_scaled(x), seed, lambda line: report(f'novice {line}'))
     return dataclasses.replace(teacher, novices=trained)
 

@@ -9,7 +9,8 @@ import pytest
 
 import neurostim as ns
 import neurostim.teacher as teachers
-from neurostim import columns, novices
+from neurostim import columns, novices, pipeline
+from neurostim.config import default_config
 from neurostim.errors import UserError
 from neurostim.excitation import engine, parameterisation, produce
 from neurostim.models import Model
@@ -101,6 +102,22 @@ def test_a_teacher_with_novices_is_saved_whole(accompanied, teacher, tmp_path):
     settings = produce.Settings('mixture', count=16, surplus=2)
     np.testing.assert_array_equal(produce.generate(found, settings).x, produce.generate(accompanied, settings).x)
     assert isinstance(found.novices, Novices)
+
+
+def test_novices_learn_what_the_prepared_teacher_believes_of_the_draws_rehearsed(study, teacher, monkeypatch, tmp_path):
+    """Not what it believed before it learnt from draws, nor of another method's."""
+    turned = jax.tree.map(np.negative, teacher.params)
+    rehearsed = {'method': 'mixture', 'marginals': False}
+    monkeypatch.setattr(pipeline, 'load_study', lambda *_: study)
+    monkeypatch.setattr(teachers, 'train_teacher', lambda *_: teacher)
+    monkeypatch.setattr(pipeline, 'prepare', lambda teacher, *_: dataclasses.replace(teacher, params=turned, rehearsed=rehearsed))
+    config = default_config()
+    config.teacher.novices = ('linear',)
+    pipeline.train(config, tmp_path, lambda line: None)
+    found = teachers.load(tmp_path / 'teacher')
+    x, _ = parameterisation.unexcited('mixture', found.shape, found.population, novices.DRAWS, 0, put_right=False)
+    expected = novices.train_novices(('linear',), x, found.predict_scaled(x))
+    jax.tree.map(np.testing.assert_array_equal, found.novices.params, expected.params)
 
 
 @pytest.mark.parametrize(('most', 'novices_there', 'surplus'), [(40, True, 4), (39, True, 1), (40, False, 1)])

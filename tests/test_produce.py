@@ -363,7 +363,7 @@ if __name__ == '__main__':
     saved = teachers.load(base / 'teacher')
     if 'optimised' in sys.argv:
         apart = Settings('modulated', count=64, accept=True, target=TargetSettings('threshold'), steps=10, batch=32)
-        several = [apart, Settings('modulated', count=64, steps=10, batch=32, temperature=1.0)]
+        several = [apart, Settings('mixture', count=64, steps=10, batch=32, temperature=1.0)]
         several += [SETTINGS, dataclasses.replace(SETTINGS, batch=48, lanes=16)] * (jax.device_count() == 1)
         print(jax.device_count(), *(digest(produce.generate(saved, settings).x) for settings in several))
         sys.exit()

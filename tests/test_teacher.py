@@ -270,7 +270,7 @@ def test_the_first_member_finds_whether_windows_may_begin_anywhere(anywhere, tmp
     """Few windows of a rhythm that begins at random gain by it; where the class is the time of an event, it would destroy the class."""
     rng = np.random.default_rng(0)
     y, time = np.arange(240) % 2, np.arange(32)
-    begins = rng.integers(0, 32, 240) if anywhere else np.where(y, 20, 4)
+    begins = rng.integers(0, 32, 240) if anywhere else np.where(y, 20, 4) + rng.integers(-1, 2, 240)
     wave = np.sin(2 * np.pi * np.where(y, 2, 3)[:, None] * (time - begins[:, None]) / 32) if anywhere else time == begins[:, None]
     x = (wave + 0.4 * rng.normal(size=(240, 32)))[..., None]
     study = make_study('s', x, y, np.arange(240) // 20)
@@ -280,6 +280,15 @@ def test_the_first_member_finds_whether_windows_may_begin_anywhere(anywhere, tmp
     assert ('windows may begin anywhere' if anywhere else 'windows are learnt as they begin') in lines
     teachers.save(made, tmp_path / 'teacher')
     assert teachers.load(tmp_path / 'teacher').shift == made.shift
+
+
+def test_windows_around_an_event_are_not_tried_elsewhere():
+    y = np.arange(240) % 2
+    wave = np.random.default_rng(0).normal(size=(240, 32)) + 2 * (np.arange(32) == 16)
+    lines = []
+    options = dataclasses.replace(TINY_OPTIONS, shift=-1.0)
+    made = teachers.train_teacher(make_study('s', wave[..., None], y, np.arange(240) // 20), ('mlp',), 0, options, report=lines.append)
+    assert made.shift == 0 and lines[0].startswith('windows are learnt as they begin: 1')
 
 
 def test_what_is_no_time_series_is_learnt_as_it_is(study):

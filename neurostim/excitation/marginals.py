@@ -17,6 +17,7 @@ from neurostim.excitation import bands, slant
 METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better
 DRAWS = 16_384  # whose quantiles are compared with those of the windows
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
+SERIES_NUMBERS = 2**23  # most in draws of time series, which have a channel's quantiles in common
 LEAST_DRAWS = 256
 CORRECTIONS, SEEN = 3, 768  # how often, and at how many draws is looked to correct what is seen of them
 LEVELS = np.concatenate([[0.001, 0.005], np.linspace(0.02, 0.98, 29), [0.995, 0.999]])
@@ -54,7 +55,7 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
     levels = np.clip(LEVELS, least, 1 - least)
-    count = max(LEAST_DRAWS, min(DRAWS, NUMBERS // x[0].size))
+    count = max(LEAST_DRAWS, min(DRAWS, (SERIES_NUMBERS if x.ndim == 3 else NUMBERS) // x[0].size))
     rows = np.random.default_rng(seed).permutation(len(x))[:max(1, NUMBERS // x[0].size)]
     x = x[np.sort(rows)]
     windows = _quantiles(x, levels)
