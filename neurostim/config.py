@@ -111,6 +111,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.teacher.privacy.epsilon and config.teacher.committee != 'together':
         raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, and its teacher is one network: leave '
                         f"teacher.committee 'together', it is {config.teacher.committee!r}")
+    if config.excite.surplus > 1 and not config.teacher.novices:  # the teacher would be trained in vain
+        raise UserError(f'excite.surplus is {config.excite.surplus}, but teacher.novices names no networks to surprise: name some, such as '
+                        "\"('linear','mlp')\", or leave excite.surplus 1")
     produce.check(excite_settings(config))
 
 

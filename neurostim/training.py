@@ -20,6 +20,7 @@ from neurostim.models import Model
 
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
+BLOCK = 128  # windows that a network is asked about at once: of more no more pass a second, and fewer cost as much as these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +226,7 @@ def by_blocks(function):
     """Compiles ``function(params, x) -> [n, ...]`` once for arrays of any length: on the host it goes through them in blocks."""
     block = jax.jit(function)
 
-    def apply(params, x, rows: int = 512):
+    def apply(params, x, rows: int = BLOCK):
         outputs = []
         for start in range(0, max(len(x), 1), rows):
             part = np.asarray(x[start:start + rows], np.float32)

@@ -51,6 +51,15 @@ def test_draws_are_learnt_from_where_all_windows_may_be(field, value, complaint)
         check(config)
 
 
+def test_stimuli_are_not_sifted_without_novices():
+    config = default_config()
+    config.excite.surplus = 4
+    with pytest.raises(UserError, match='excite.surplus is 4, but teacher.novices'):
+        check(config)
+    config.teacher.novices = ('linear',)
+    check(config)
+
+
 def test_what_is_no_time_series_is_not_shifted():
     study = make_study('features', np.eye(12, 3), np.arange(12) % 2, np.arange(12) // 2)
     with pytest.raises(UserError, match='teacher.training.shift is 0.5.*features'):

@@ -8,6 +8,8 @@ import pytest
 from neurostim.excitation import marginals, parameterisation, targets
 from neurostim.excitation.population import fit_population
 
+QUICK_COMPILE = True
+
 
 def skewed(shape, n=1500, seed=0):
     """Windows whose numbers are correlated, mostly low and never negative, and their classes."""
