@@ -3,8 +3,10 @@ r"""Studies that nobody tuned for, and what `own_study` makes of them with its d
     python -m experiments.unseen --folder=runs/unseen --studies=digits,small                  # writes DIR/NAME.npz
     python -m experiments.unseen --folder=runs/unseen --run                                   # all of them, each run, then one table
     python -m experiments.unseen --folder=runs/unseen --run -- --config.evaluate.seeds=1      # what follows -- goes to experiments.run
+    python -m experiments.unseen --folder=runs/unseen --run --seeds=5 --studies=small         # five times, and each student's mean gap
 
-A run that has ended is not redone: delete DIR/NAME to run it anew. Other files DIR/NAME.npz are run under their names as well.
+With --seeds everything is made anew each time, from the simulated people on: one split of a small study says little. A run that has ended
+is not redone: delete DIR/NAME or DIR/NAME-SEED to run it anew. Other files DIR/NAME.npz are run under their names as well.
 """
 
 from __future__ import annotations
@@ -18,22 +20,24 @@ import time
 
 import numpy as np
 from absl import app, flags
+from scipy import stats
 
 from experiments import unseen_studies
 from neurostim.errors import UserError, choose
 
 ROOT = pathlib.Path(__file__).parents[1]
+MEANS = ('study', 'student', 'real windows', 'stimuli', 'gap [95 % interval]')
 HEADINGS = ('study', 'windows', 'classes', 'subjects', 'teacher', 'way chosen', 'mean gap', 'worst student', 'seconds', 'of processors',
             'GiB')
 
 
 def write_study(name: str, folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
-    """The study's `.npz` file in `folder`; one that is there stays, whoever wrote it.
+    """The study's `.npz` file in `folder`; one that is there stays, whoever wrote it. Seeds but 0 have files of their own.
 
     Raises:
       UserError: no such study, and no such file.
     """
-    path = folder / f'{name}.npz'
+    path = folder / (f'{name}-{seed}.npz' if seed else f'{name}.npz')
     if not path.exists():
         choose(name, unseen_studies.STUDIES, 'study in --studies')
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,17 +84,41 @@ def row(workdir: pathlib.Path) -> str:
     return f'| {" | ".join(map(str, cells))} |'
 
 
+def table(headings: tuple[str, ...], rows: list[str]) -> str:
+    """A Markdown table."""
+    return '\n'.join([f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|', *rows])
+
+
+def mean_rows(name: str, workdirs: list[pathlib.Path]) -> list[str]:
+    """Markdown rows of a study's finished runs of several seeds: a student a row, the worst first, with means and standard deviations over
+    the runs, and of the gap a 95 % interval by Student's t; then the mean over students."""
+    runs = [json.loads((workdir / 'results.json').read_text())['students'] for workdir in workdirs]
+
+    def cells(student, *columns):
+        gaps = columns[-1]
+        reach = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
+        told = [f'{column.mean():.3f} ± {column.std(ddof=1):.3f}' for column in columns[:-1]]
+        return f'| {name} | {student} | {" | ".join(told)} | {gaps.mean():+.3f} [{gaps.mean() - reach:+.3f}, {gaps.mean() + reach:+.3f}] |'
+
+    figures = np.array([[(student['real']['kappa'], student['stimuli']['kappa'], student['kappa_gap']) for student in run] for run in runs])
+    order = np.argsort(-figures[:, :, 2].mean(0), kind='stable')
+    return [*(cells(runs[0][i]['name'], *figures[:, i].T) for i in order), cells(f'*mean, {len(runs)} seeds*', *figures.mean(1).T)]
+
+
 def main(arguments: list[str]) -> None:
-    """Writes the studies asked for; with --run, runs them and prints the table."""
+    """Writes the studies asked for; with --run, runs them and prints the table, and with several --seeds the students' means too."""
     from experiments.run import fail
     folder = pathlib.Path(FOLDER.value).absolute()
     try:
-        paths = [write_study(name, folder, SEED.value) for name in STUDIES.value]
-        if RUN.value:
-            rows = [row(run_study(path, arguments[1:])) for path in paths]
-            print('\n'.join([f'| {" | ".join(HEADINGS)} |', '| --- ' * len(HEADINGS) + '|', *rows]))
-        else:
-            print('\n'.join(map(str, paths)))
+        paths = {name: [write_study(name, folder, seed) for seed in range(SEEDS.value)] for name in STUDIES.value}
+        if not RUN.value:
+            print('\n'.join(str(path) for seeds in paths.values() for path in seeds))
+            return
+        runs = {name: [run_study(path, [f'--config.seed={seed}', *arguments[1:]]) for seed, path in enumerate(seeds)]
+                for name, seeds in paths.items()}
+        print(table(HEADINGS, [row(workdir) for workdirs in runs.values() for workdir in workdirs]))
+        if SEEDS.value > 1:
+            print('\n' + table(MEANS, [line for name, workdirs in runs.items() for line in mean_rows(name, workdirs)]))
     except UserError as error:
         fail(error)
     except OSError as error:
@@ -100,7 +128,7 @@ def main(arguments: list[str]) -> None:
 FOLDER = flags.DEFINE_string('folder', 'runs/unseen', 'Where studies and runs are written.')
 STUDIES = flags.DEFINE_list('studies', list(unseen_studies.STUDIES), 'Which studies; or names of other .npz files in the folder.')
 RUN = flags.DEFINE_boolean('run', False, 'Whether to run own_study on each and print a table.')
-SEED = flags.DEFINE_integer('seed', 0, 'Of the simulations.')
+SEEDS = flags.DEFINE_integer('seeds', 1, 'How often each is made and run: with the seeds 0, 1, ...', lower_bound=1)
 
 if __name__ == '__main__':
     app.run(main)

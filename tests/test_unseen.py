@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import unseen, unseen_studies
 from neurostim.data import own_study
@@ -39,6 +40,30 @@ def test_a_file_that_is_there_is_kept(tmp_path):
     assert unseen.write_study('mine', tmp_path).read_bytes() == b'whatever'
     with pytest.raises(UserError, match='absent'):
         unseen.write_study('absent', tmp_path)
+
+
+def test_runs_of_several_seeds_are_a_row_a_student(tmp_path):
+    """The worst first; the interval is that of SciPy's paired t test."""
+    real, made = np.random.default_rng(0).uniform(0.5, 1, (2, 4, 2))
+    made[:, 1] = real[:, 1] - 0.4 - 0.01 * np.arange(4)
+    for seed in range(4):
+        students = [{'name': name, 'real': {'kappa': r}, 'stimuli': {'kappa': s}, 'kappa_gap': r - s}
+                    for name, r, s in zip(('cnn', 'svm'), real[seed], made[seed], strict=True)]
+        (tmp_path / str(seed)).mkdir()
+        (tmp_path / str(seed) / 'results.json').write_text(json.dumps({'students': students}))
+    rows = unseen.mean_rows('mine', [tmp_path / str(seed) for seed in range(4)])
+    assert [row.split(' | ')[1] for row in rows] == ['svm', 'cnn', '*mean, 4 seeds*']
+    low, high = stats.ttest_rel(real[:, 0], made[:, 0]).confidence_interval()
+    gap = f'{(real - made)[:, 0].mean():+.3f} [{low:+.3f}, {high:+.3f}]'
+    assert rows[1] == f'| mine | cnn | {real[:, 0].mean():.3f} ± {real[:, 0].std(ddof=1):.3f} | {made[:, 0].mean():.3f} ± ' \
+                      f'{made[:, 0].std(ddof=1):.3f} | {gap} |'
+    assert f' {(real - made).mean():+.3f} [' in rows[2]
+
+
+def test_each_seed_of_a_study_has_a_file_of_its_own(tmp_path):
+    first, second = (unseen.write_study('digits', tmp_path, seed) for seed in (0, 1))
+    assert (first.name, second.name) == ('digits.npz', 'digits-1.npz')
+    assert (np.load(first)['subject'] != np.load(second)['subject']).all()
 
 
 def test_a_finished_run_is_a_row_and_not_redone(tmp_path):
