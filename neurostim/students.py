@@ -20,7 +20,7 @@ from neurostim.errors import choose
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 2, {'logistic_regression': 5}
+RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 3}
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
@@ -29,7 +29,10 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
-RIGID = ('logistic_regression', 'naive_bayes')  # bend nowhere, so that it matters to them how frequent windows are
+# Of sifted stimuli these may learn from those alone that came as they are: models that bend nowhere, to which it matters how frequent
+# windows are, and one that is given few rows, of which hard ones may leave it too few others.
+CHOOSE_ROWS = ('logistic_regression', 'naive_bayes', 'svm')
+BY_LIKELIHOOD = ('logistic_regression', 'svm')  # whose choices made of stimuli's labels show sooner in its beliefs than in its answers
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that settings are compared by: to ask neighbours takes long
 
@@ -61,8 +64,8 @@ def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarr
         the end.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
-      plain: bool [n], of stimuli that were sifted those that came as they are: an algorithm of `RIGID` may learn from these alone, and held
-        ones of these tune; None where all are.
+      plain: bool [n], of stimuli that were sifted those that came as they are: an algorithm of `CHOOSE_ROWS` may learn from these alone,
+        and held ones of these tune; None where all are.
       apart: whether held windows are of other groups than those learnt from. Stimuli's are not: they are drawn as all others are.
     """
     choose(name, NAMES, 'student')
@@ -167,7 +170,7 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
     """
     everything = np.ones(len(flat), bool)
     plain = everything if plain is None else plain
-    choices = [everything, plain] if name in RIGID and not plain.all() else [everything]
+    choices = [everything, plain] if name in CHOOSE_ROWS and not plain.all() else [everything]
     parameter, values = TUNED.get(name, ('', ()))
     holds_back = name in HELD_BACK and not apart
     settings = [{parameter: value} for value in (HELD_BACK[name] if holds_back else values)] or [{}]
@@ -175,7 +178,7 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
         return everything, {}
     asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
-    judge = _log_likelihood if holds_back else _agreement
+    judge = _log_likelihood if name in BY_LIKELIHOOD and not apart else _agreement
 
     def judged(rows, parameters):
         rows = rows & ~held
