@@ -20,7 +20,7 @@ from neurostim.errors import choose
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 3}
+RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 4}
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
@@ -31,8 +31,8 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
 # Of sifted stimuli these may learn from those alone that came as they are: models that bend nowhere, to which it matters how frequent
 # windows are, and one that is given few rows, of which hard ones may leave it too few others.
-CHOOSE_ROWS = ('logistic_regression', 'naive_bayes', 'svm')
-BY_LIKELIHOOD = ('logistic_regression', 'svm')  # whose choices made of stimuli's labels show sooner in its beliefs than in its answers
+# {name: by how many standard errors of the difference that must serve them better}
+CHOOSE_ROWS = {'logistic_regression': 0, 'naive_bayes': 0, 'svm': 2}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that settings are compared by: to ask neighbours takes long
 
@@ -178,7 +178,7 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
         return everything, {}
     asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
-    judge = _log_likelihood if name in BY_LIKELIHOOD and not apart else _agreement
+    judge = _log_likelihood if holds_back else _agreement
 
     def judged(rows, parameters):
         rows = rows & ~held
@@ -186,7 +186,10 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
 
     found = np.array([[judged(rows, parameters) for parameters in settings] for rows in choices])
     mean = found.mean(2)
-    rows, best = np.unravel_index(mean.argmax(), mean.shape)
+    of_all, of_plain = (found[i, mean[i].argmax()] for i in (0, -1))
+    gain = of_plain - of_all
+    rows = int(gain.mean() > CHOOSE_ROWS.get(name, 0) * gain.std() / np.sqrt(len(asked)))
+    best = mean[rows].argmax()
     if not holds_back:
         return choices[rows], settings[best]
     bound = mean[rows, best] - found[rows, best].std() / np.sqrt(len(asked))
