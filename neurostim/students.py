@@ -20,7 +20,7 @@ from neurostim.errors import choose
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 4}
+RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 5, 'naive_bayes': 3}
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
@@ -34,7 +34,7 @@ HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.000
 # {name: by how many standard errors of the difference that must serve them better}
 CHOOSE_ROWS = {'logistic_regression': 0, 'naive_bayes': 0, 'svm': 2}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
-TUNED_BY = 2000  # most held windows that settings are compared by: to ask neighbours takes long
+TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, di
     could_ask = np.flatnonzero(held & plain)
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
         return everything, {}
-    asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY]
+    asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY] if name in TUNED else could_ask
     judge = _log_likelihood if holds_back else _agreement
 
     def judged(rows, parameters):
