@@ -6,7 +6,8 @@ r"""Studies that nobody tuned for, and what `own_study` makes of them with its d
     python -m experiments.unseen --folder=runs/unseen --run --seeds=5 --studies=small         # five times, and each student's mean gap
 
 With --seeds everything is made anew each time, from the simulated people on: one split of a small study says little. A run that has ended
-is not redone: delete DIR/NAME or DIR/NAME-SEED to run it anew. Other files DIR/NAME.npz are run under their names as well.
+is not redone: delete DIR/NAME or DIR/NAME-SEED to run it anew. Other files DIR/NAME.npz are run under their names as well
+(with --seeds DIR/NAME-1.npz and so on have to be there too).
 """
 
 from __future__ import annotations
@@ -94,11 +95,10 @@ def mean_rows(name: str, workdirs: list[pathlib.Path]) -> list[str]:
     the runs, and of the gap a 95 % interval by Student's t; then the mean over students."""
     runs = [json.loads((workdir / 'results.json').read_text())['students'] for workdir in workdirs]
 
-    def cells(student, *columns):
-        gaps = columns[-1]
-        reach = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
-        told = [f'{column.mean():.3f} ± {column.std(ddof=1):.3f}' for column in columns[:-1]]
-        return f'| {name} | {student} | {" | ".join(told)} | {gaps.mean():+.3f} [{gaps.mean() - reach:+.3f}, {gaps.mean() + reach:+.3f}] |'
+    def cells(student, real, stimuli, gap):
+        low, high = stats.ttest_1samp(gap, 0).confidence_interval()
+        told = ' | '.join(f'{kappa.mean():.3f} ± {kappa.std(ddof=1):.3f}' for kappa in (real, stimuli))
+        return f'| {name} | {student} | {told} | {gap.mean():+.3f} [{low:+.3f}, {high:+.3f}] |'
 
     figures = np.array([[(student['real']['kappa'], student['stimuli']['kappa'], student['kappa_gap']) for student in run] for run in runs])
     order = np.argsort(-figures[:, :, 2].mean(0), kind='stable')

@@ -30,8 +30,8 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
 # Of sifted stimuli these may learn from those alone that came as they are: models that bend nowhere, to which it matters how frequent
-# windows are, and one that is given few rows, of which hard ones may leave it too few others.
-# {name: by how many standard errors of the difference that must serve them better}
+# windows are, and one that is given few rows, of which hard ones may leave it too few others. By how many standard errors that must serve
+# them better.
 CHOOSE_ROWS = {'logistic_regression': 0, 'naive_bayes': 0, 'svm': 2}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
@@ -162,7 +162,8 @@ def _fit_classical(name, x, targets, seed, held, plain, apart):
 
 def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, dict]:
     """(rows to learn from, {parameter: value}) whose answers on held rows that came as they are, none of which were learnt from, are the
-    likeliest by these rows' own distributions; (all rows, {}) where there is nothing to choose, or nothing is held.
+    likeliest by these rows' own distributions; (all rows, {}) where there is nothing to choose, or nothing is held. Rows that were sifted
+    are left out where the rest is better by as many standard errors as `CHOOSE_ROWS` says.
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not `apart`, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best

@@ -194,13 +194,13 @@ def _check_parts(y: np.ndarray, test: np.ndarray, classes: tuple[str, ...], wher
             raise UserError(f'{where}: the {part} part has windows of one class only: give another split')
 
 
-def time_locked(x: np.ndarray, y: np.ndarray) -> float:
+def time_locked_share(x: np.ndarray, y: np.ndarray) -> float:
     """How far windows of a class are alike from their beginnings on, as those around a heartbeat are and minutes of a night are not: the
     share of their variance around their own means that the mean window of their class has, without what chance gives it. The largest of
     any channel, and of any class of at least `LOCKED_WINDOWS` windows; 0 where there is none.
 
     Args:
-      x: float32 [n, time, channels].
+      x: float32 [n, time, channels], scaled: what hardly varies beside 1 counts as constant.
       y: int [n], their classes.
     """
     largest = 0.0

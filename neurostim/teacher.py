@@ -22,7 +22,7 @@ from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
-from neurostim.study import Study, divide, hold_out_groups, time_locked
+from neurostim.study import Study, divide, hold_out_groups, time_locked_share
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # among more than so many draws are lost (BUILD_NOTES, of one study)
@@ -264,14 +264,14 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         disjoint committee cannot: draws are of all windows.
     """
     options = options or training.TrainingOptions()
-    if options.shift < 0:
-        options = dataclasses.replace(options, shift=options.shift if _may_begin_anywhere(study, report) else 0.0)
-    elif options.shift and study.kind != 'windows':
+    if options.shift > 0 and study.kind != 'windows':
         raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
                         'leave it 0')
     train, n_classes = study.part(test=False), len(study.classes)
     scaling = fit_scaling(train.x, study.kind)
     train = dataclasses.replace(train, x=scaling.forward(train.x))
+    if options.shift < 0 and not _may_begin_anywhere(train, report):
+        options = dataclasses.replace(options, shift=0.0)
     model_options(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
     part = committee_parts(train, committee, len(names), seed)
     if draws and committee != 'together':
@@ -291,12 +291,12 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                    windows=len(train.y))
 
 
-def _may_begin_anywhere(study: Study, report: Callable[[str], None]) -> bool:
-    """Whether it is to be tried what windows teach that begin anywhere: they are time series whose beginnings say nothing."""
-    if study.kind != 'windows':
+def _may_begin_anywhere(train: Study, report: Callable[[str], None]) -> bool:
+    """Whether it is to be tried what windows teach that begin anywhere: scaled training windows are time series whose beginnings say
+    nothing."""
+    if train.kind != 'windows':
         return False
-    train = study.part(test=False)
-    share = time_locked(train.x, train.y)
+    share = time_locked_share(train.x, train.y)
     if share > LOCKED:
         report(f'windows are learnt as they begin: {share:.0%} of their variance is the same in all of a class')
     return share <= LOCKED

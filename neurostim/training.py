@@ -20,7 +20,7 @@ from neurostim.models import Model
 
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
-BLOCK = 128  # windows that a network is asked about at once: of more no more pass a second, and fewer cost as much as these
+BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
 
 @dataclasses.dataclass(frozen=True)

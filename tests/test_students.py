@@ -257,7 +257,7 @@ def test_some_students_learn_from_what_came_as_it_is_where_that_serves_them(name
 
 @pytest.mark.parametrize('name', ['random_forest', 'svm'])
 def test_students_that_bend_learn_from_all_that_was_sifted(name):
-    """The SVM where that makes what came as it is likelier."""
+    """The SVM unless the rest alone clearly serves it better."""
     x, targets, plain, asked, _ = sifted_toy()
     plain = plain & (np.arange(len(x)) < 40) if name == 'svm' else plain
     held = np.arange(len(x)) % 10 == 0

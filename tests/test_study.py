@@ -10,7 +10,7 @@ import pytest
 
 from neurostim.data import load, npz, own_study
 from neurostim.errors import UserError
-from neurostim.study import divide, hold_out_groups, hold_out_subject, make_study, time_locked
+from neurostim.study import divide, hold_out_groups, hold_out_subject, make_study, time_locked_share
 
 
 def arrays(**replaced):
@@ -238,15 +238,15 @@ def test_more_numbers_than_the_memory_holds_are_thinned_out(tmp_path, monkeypatc
     assert some.x.size <= whole.x.size // 2 and f'{len(some.y)} of {len(whole.y)} windows' in some.notes[-1]
 
 
-def test_time_locked_is_the_share_of_what_all_windows_of_a_class_have():
+def test_time_locked_share_is_that_of_what_all_windows_of_a_class_have():
     """Where they begin: not how high they lie, and not what happens at any time; however few windows there are."""
     rng, time = np.random.default_rng(0), np.arange(50)
     y, pattern = np.repeat([0, 1], [40, 4000]), np.sqrt(2) * np.sin(2 * np.pi * time / 50)
     noise, level = rng.normal(size=(2, 4040, 50, 2)), 9 * rng.normal(size=(4040, 1, 2))
     x = noise[0] + level
-    assert abs(time_locked(x, y)) < 0.02
+    assert abs(time_locked_share(x, y)) < 0.02
     x[y == 1, :, 1] += 0.5 * pattern
-    assert time_locked(x, y) == pytest.approx(0.25 / 1.25, abs=0.02)
+    assert time_locked_share(x, y) == pytest.approx(0.25 / 1.25, abs=0.02)
     rolled = np.stack([np.roll(window, shift, 0) for window, shift in zip(x, rng.integers(0, 50, 4040), strict=True)])
-    assert abs(time_locked(rolled, y)) < 0.02
-    assert time_locked(x[20:60], y[20:60]) == 0  # twenty of each class say nothing
+    assert abs(time_locked_share(rolled, y)) < 0.02
+    assert time_locked_share(x[20:60], y[20:60]) == 0  # twenty of each class say nothing

@@ -282,9 +282,10 @@ def test_the_first_member_finds_whether_windows_may_begin_anywhere(anywhere, tmp
     assert teachers.load(tmp_path / 'teacher').shift == made.shift
 
 
-def test_windows_around_an_event_are_not_tried_elsewhere():
+@pytest.mark.parametrize('unit', [1, 1e-6])
+def test_windows_around_an_event_are_not_tried_elsewhere(unit):
     y = np.arange(240) % 2
-    wave = np.random.default_rng(0).normal(size=(240, 32)) + 2 * (np.arange(32) == 16)
+    wave = unit * (np.random.default_rng(0).normal(size=(240, 32)) + 2 * (np.arange(32) == 16))
     lines = []
     options = dataclasses.replace(TINY_OPTIONS, shift=-1.0)
     made = teachers.train_teacher(make_study('s', wave[..., None], y, np.arange(240) // 20), ('mlp',), 0, options, report=lines.append)
