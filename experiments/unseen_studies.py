@@ -7,6 +7,8 @@ are not classified without errors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 BLOCK = 20_000  # windows simulated at once: the large study must not need more memory than the run that it is for
@@ -113,7 +115,7 @@ def rare_spikes(seed: int, n: int = 10_000, people: int = 25) -> dict[str, np.nd
             'sampling_rate_hz': np.float32(200)}
 
 
-def sleep_eeg(seed: int, n: int = 1500, people: int = 12) -> dict[str, np.ndarray]:
+def sleep_eeg(seed: int | list[int], n: int = 1000, people: int = 8) -> dict[str, np.ndarray]:
     """Five stages of sleep, 60 s at 100 Hz of EEG and EOG: 6 000 samples a window.
 
     Alpha and muscle awake, theta in N1, spindles and K-complexes in N2, slow waves in N3, theta and saccades in REM; each person has an
@@ -181,8 +183,8 @@ def large(seed: int, n: int = 200_000, people: int = 200) -> dict[str, np.ndarra
             'channels': np.array(['airflow', 'SpO2']), 'sampling_rate_hz': np.float32(1)}
 
 
-def small(seed: int, n: int = 300, people: int = 12) -> dict[str, np.ndarray]:
-    """Beats of a two-lead ECG, 2 s at 125 Hz around each, 300 windows: ordinary ones, or early ones, wide and of another shape."""
+def small(seed: int | list[int], n: int = 200, people: int = 8) -> dict[str, np.ndarray]:
+    """Beats of a two-lead ECG, 2 s at 125 Hz around each, 200 windows: ordinary ones, or early ones, wide and of another shape."""
     rng, time, rate = np.random.default_rng(seed), 250, 125.0
     subject, y = invented_people(rng, n, people), (rng.random(n) < .4).astype(int)
     period = np.clip(rng.normal(.85, .12, people), .6, 1.2)
@@ -205,4 +207,17 @@ def small(seed: int, n: int = 300, people: int = 12) -> dict[str, np.ndarray]:
             'channels': np.array(['II', 'V5']), 'sampling_rate_hz': np.float32(rate)}
 
 
-STUDIES = {f.__name__: f for f in (digits, breast_cancer, accelerometer, rare_spikes, sleep_eeg, large, small)}
+def asked_of_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, people: int) -> Callable[..., dict[str, np.ndarray]]:
+    """The simulated study to learn from, all of it, with `n` windows of `people` others as its test part."""
+
+    def simulate_both(seed, **few):
+        known, others = simulate(seed, **few), simulate([seed, 1], n, people)
+        others['subject'] = others['subject'] + known['subject'].max() + 1
+        split = np.repeat(['train', 'test'], [len(known['y']), n])
+        return {**known, **{name: np.concatenate([known[name], others[name]]) for name in ('x', 'y', 'subject')}, 'split': split}
+
+    return simulate_both
+
+
+STUDIES = {'digits': digits, 'breast_cancer': breast_cancer, 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
+           'sleep_eeg': asked_of_others(sleep_eeg, 2000, 40), 'large': large, 'small': asked_of_others(small, 2000, 80)}

@@ -10,18 +10,29 @@ from experiments import unseen, unseen_studies
 from neurostim.data import own_study
 from neurostim.errors import UserError
 
-FEW = {'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4}, 'sleep_eeg': {'n': 120, 'people': 4},
-       'large': {'n': 300, 'people': 6}, 'small': {'n': 60}}
+FEW = {'digits': {}, 'breast_cancer': {}, 'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4},
+       'sleep_eeg': {'n': 120, 'people': 4}, 'large': {'n': 300, 'people': 6}, 'small': {'n': 60}}
 
 
-@pytest.mark.parametrize('name', unseen_studies.STUDIES)
+@pytest.mark.parametrize('name', FEW)
 def test_a_seed_is_a_study(name, tmp_path, monkeypatch):
     """Loaded as a user's own, it is whole and finite; again from the same seed it is the same."""
-    made, again = (unseen_studies.STUDIES[name](3, **FEW.get(name, {})) for _ in range(2))
+    made, again = (getattr(unseen_studies, name)(3, **FEW[name]) for _ in range(2))
     assert made.keys() == again.keys() and all(np.array_equal(made[key], again[key]) for key in made)
     monkeypatch.setitem(unseen_studies.STUDIES, name, lambda seed: made)
     study = own_study.load(path=unseen.write_study(name, tmp_path))
     assert len(study.y) == len(made['x']) and np.isfinite(study.x).all() and len(study.subjects) >= 4
+
+
+def test_people_asked_about_are_others(tmp_path, monkeypatch):
+    """And as many as were asked for; the windows to learn from are those of the study without them."""
+    made = unseen_studies.asked_of_others(unseen_studies.small, 40, 5)(3)
+    monkeypatch.setitem(unseen_studies.STUDIES, 'small', lambda seed: made)
+    study = own_study.load(path=unseen.write_study('small', tmp_path))
+    known, others = study.part(test=False), study.part(test=True)
+    assert np.array_equal(known.x, unseen_studies.small(3)['x'])
+    assert len(others.y) == 40 and len(np.unique(others.subject)) == 5 and not set(others.subject) & set(known.subject)
+    assert not np.isin(others.x[:, 0, 0], known.x[:, 0, 0]).any()
 
 
 def test_a_dead_channel_is_dead():
