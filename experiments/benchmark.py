@@ -57,11 +57,13 @@ from absl import app, flags
 from experiments import run as entry
 from experiments.machine import Watch, device_name, matmul_peak, memory_bandwidth, peak_memory, reset_peak_memory
 from neurostim import config as configs
-from neurostim import data, pipeline
+from neurostim import data
 from neurostim import teacher as teachers
+from neurostim.config import load_study
 from neurostim.errors import UserError, choose
 from neurostim.excitation import engine, flow, parameterisation, produce, sharding, targets
 from neurostim.excitation.population import fit_population
+from neurostim.files import write_whole
 from neurostim.models import layers
 from neurostim.scaling import fit_scaling
 from neurostim.study import Study, make_study
@@ -116,9 +118,10 @@ def make_case(name: str, seed: int = 0, generator: bool = False) -> Case:
 def experiment_case(config) -> Case:
     """The study and the committee of an experiment's config."""
     configs.check(config)
-    with_flow = config.teacher.flow.steps > 0
-    teacher = random_teacher(tuple(config.teacher.models), pipeline.load_study(config), config.seed, with_flow)
-    settings = produce.resolve(configs.excite_settings(config), teacher)
+    with_flow = config.teacher.flow.steps != 0
+    teacher = random_teacher(tuple(config.teacher.models), load_study(config), config.seed, with_flow)
+    asked = configs.excite_settings(config)  # but for what takes networks that a random teacher has not
+    settings = produce.resolve(dataclasses.replace(asked, surplus=1, weights=dataclasses.replace(asked.weights, inhibit=0.0)), teacher)
     return Case(teacher, tuple(dict.fromkeys((settings.method, 'direct'))), (0,))
 
 
@@ -418,9 +421,7 @@ def main(_) -> None:
         sharding.use_all_cores()
         sharding.make_repeatable()
         results = benchmark(flags.FLAGS.config)
-        temporary = path.with_name(path.name + '.tmp')
-        temporary.write_text(json.dumps(results, indent=1))
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(results, indent=1))
         plot(results, path.with_suffix('.png'))  # last: minutes of measuring are safe by now
     except (UserError, OSError) as error:
         entry.fail(error)

@@ -31,7 +31,9 @@ from absl import app, flags
 from threadpoolctl import threadpool_limits
 
 from experiments import run as entry
+from neurostim import workdir as workdirs
 from neurostim.errors import UserError
+from neurostim.files import write_whole
 
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'compare.py'
 _JOIN = flags.DEFINE_list('join', [], 'Folders of finished sweeps: what they found is written to --workdir, and nothing is swept.')
@@ -59,8 +61,7 @@ def alone(workdir: pathlib.Path):
     Raises:
       UserError: it cannot be written to, or another sweep holds it.
     """
-    from neurostim import pipeline
-    pipeline.check_writable(workdir)
+    workdirs.check_writable(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / 'lock', 'a') as lock:
         try:
@@ -84,7 +85,8 @@ def compare(sweep, processes: int = 1, say=lambda text: print(text, file=sys.std
     from experiments.sweep import perform, plan
     from experiments.sweep_config import folder_of, parts, study_config, study_name
     from neurostim import pipeline
-    from neurostim.progress import MetricsWriter, Progress, plain
+    from neurostim.files import as_json
+    from neurostim.progress import MetricsWriter, Progress
     with alone(pathlib.Path(sweep.workdir)), workers(processes) as (makers, learners):
         studies, divided = {}, {study: parts(study) for study in sweep.studies}  # what cannot be divided is refused before any work
         for study, parts_of in divided.items():
@@ -97,8 +99,8 @@ def compare(sweep, processes: int = 1, say=lambda text: print(text, file=sys.std
                     with (MetricsWriter(folder / 'metrics.jsonl') as writer,
                           Progress(len(of_these), what, f'compare {name}', writer) as progress):
                         perform(sweep, part, of_these, pool, progress.update)
-            studies[study_name(study)] = compare_figures.assemble(sweep, study, parts_of)
-        return plain({'sweep': {k: v for k, v in dataclasses.asdict(sweep).items() if k != 'workdir'}, 'studies': studies})
+            studies[study_name(study)] = compare_figures.assemble(sweep, parts_of)
+        return as_json({'sweep': {k: v for k, v in dataclasses.asdict(sweep).items() if k != 'workdir'}, 'studies': studies})
 
 
 def join(folders: list[str]) -> dict:
@@ -124,11 +126,11 @@ def join(folders: list[str]) -> dict:
 
 def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes all figures, tables and pictures; returns their files."""
-    from experiments import compare_charts, compare_tables, sweep
+    from experiments import compare_charts, compare_tables
     texts = {'compare.json': json.dumps(results, indent=1), 'compare.md': compare_tables.table(results),
              'main.md': compare_tables.main_page(results)}
     for name, text in texts.items():
-        sweep.write(folder / name, text)
+        write_whole(folder / name, text)
     return [*(folder / name for name in texts), *compare_charts.write(results, folder)]
 
 

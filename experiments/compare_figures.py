@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.sweep import Cell, Made, Twin, attack_of, attacked, curve_cells, dataset, ground, options_of, predicted, twins
 from experiments.sweep_config import Part, Sweep
-from neurostim import alternatives, pipeline
+from neurostim import alternatives
 from neurostim.evaluation import comparison, significance, utility
 
 
@@ -57,17 +57,18 @@ def pool(outcomes: list[Outcome]) -> Outcome:
         {key: joined([part.called[key] for part in outcomes]) for key in first.called if all(key in part.called for part in outcomes)})
 
 
-def assemble(sweep: Sweep, study: str, parts: list[Part]) -> dict:
+def assemble(sweep: Sweep, parts: list[Part]) -> dict:
     """All figures of a study whose jobs are done; those of folds are of the pooled test windows of all of them."""
-    outcomes, entries, makes, labels, absent = [], [], [], {}, {}
+    outcomes, entries, makes, labels, absent, people = [], [], [], {}, {}, set()
     for part in parts:  # once through: a study and its teacher take memory
         on = ground(sweep, part)
         outcomes.append(outcome(sweep, part))
         person = on.study.subjects[part.fold] if part.fold >= 0 else None
-        entries.append({**pipeline.describe(on.study), 'held_out': person, 'models': on.teacher.names,
+        entries.append({**on.study.describe(), 'held_out': person, 'models': on.teacher.names,
                         'teacher_accuracy': utility.score(on.test.y, outcomes[-1].teacher)['accuracy']})
         makes.append({method: made(sweep, part, method) for method in on.methods(sweep)})
         absent |= on.absent
+        people.update(on.test.subject.tolist())
         for student in on.students:
             labels.setdefault(student, set()).add(twins(sweep, part, Twin(student))[0])
     pooled = pool(outcomes)
@@ -83,18 +84,18 @@ def assemble(sweep: Sweep, study: str, parts: list[Part]) -> dict:
                     for method, mean in zip(methods, means, strict=True)],
         'rows': rows, 'people': found.get(''),
         'curves': curves(sweep, parts[0], pooled) if len(parts) == 1 else {'count': [], 'steps': []},
-        'notes': notes(pooled, parts, absent)}
+        'notes': notes(pooled, parts, absent, len(people))}
 
 
-def notes(pooled: Outcome, parts: list[Part], absent: dict[str, str]) -> list[str]:
-    """What a reader of the figures has to know."""
+def notes(pooled: Outcome, parts: list[Part], absent: dict[str, str], people: int) -> list[str]:
+    """What a reader of the figures, of so many test people, has to know."""
     found = [f'{method}: left out ({why})' for method, why in absent.items()]
     if parts[0].fold >= 0:
         found.append(f'each of {len(parts)} people is held out in turn, with a teacher, data sets and students of their own; figures are '
                      'of the pooled test windows; attacks on people and curves are left out')
     groups = len(np.unique(pooled.group))
-    if groups < comparison.FEW_GROUPS:
-        found.append(f'the intervals and tests rest on {groups} test subjects, records or blocks: they are too narrow')
+    if min(groups, people) < comparison.FEW_GROUPS:
+        found.append(f'the intervals and tests rest on {groups} test subjects, records or blocks, of {people} people: they are too narrow')
     return found
 
 

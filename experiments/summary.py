@@ -1,5 +1,5 @@
-r"""Prints finished runs as three Markdown tables, students, attackers and membership: what README and BUILD_NOTES quote. A run is
-named by its folder.
+r"""Prints finished runs as three Markdown tables, students, attackers and membership: what docs/results.md quotes. A run is named
+by its folder.
 
     python -m experiments.summary runs/apnea_respiration runs/sleep_features
 """
@@ -13,13 +13,17 @@ import sys
 import numpy as np
 
 
+def _interval(bounds: list[float] | None, sign: str = '') -> str:
+    """[low, high], each with its sign where that is '+'; nothing where one group of test windows gives no interval."""
+    return '' if bounds is None else f'[{bounds[0]:{sign}.3f}, {bounds[1]:{sign}.3f}]'
+
+
 def rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: a student a row."""
     lines = []
     for student in results['students']:
-        low, high = student['kappa_gap_ci95']
         kappas = [f"{student[source]['kappa']:.3f} ± {student[source]['kappa_sd']:.3f}" for source in ('real', 'stimuli', 'control')]
-        cells = [run_name, student['name'], *kappas, f"{student['kappa_gap']:+.3f} [{low:+.3f}, {high:+.3f}]"]
+        cells = [run_name, student['name'], *kappas, f"{student['kappa_gap']:+.3f} {_interval(student['kappa_gap_ci95'], '+')}"]
         lines.append(f'| {" | ".join(cells)} |')
     gaps = [student['kappa_gap'] for student in results['students']]
     teacher, stimuli = results['teacher'], results['stimuli']
@@ -37,10 +41,9 @@ def privacy_rows(run_name: str, results: dict) -> list[str]:
         name = f'{attacker["name"]} (inhibited)' if attacker['inhibited'] else attacker['name']
         lines.append(f'| {run_name} | {name} | {" | ".join("–" if share is None else f"{share:.3f}" for share in shares)} |')
     near = privacy.get('neighbours') or {}
-    if near.get('ratio_ci95'):
-        low, high = near['ratio_ci95']
+    if near.get('ratio') is not None:
         lines.append(f'| {run_name} | *nearest training window: stimuli {near["stimuli_to_train"]:.2f}, held-out windows '
-                     f'{near["holdout_to_train"]:.2f}, ratio {near["ratio"]:.3f} [{low:.3f}, {high:.3f}]* | | | | | |')
+                     f'{near["holdout_to_train"]:.2f}, ratio {near["ratio"]:.3f} {_interval(near["ratio_ci95"])}* | | | | | |')
     return lines
 
 
@@ -50,8 +53,8 @@ def membership_rows(run_name: str, results: dict) -> list[str]:
     membership, lines = privacy.get('membership') or {}, []
 
     def add(unit, name, source, figures):
-        low, high = figures['auc_ci95']
-        cells = [run_name, unit, name, source, f'{figures["auc"]:.3f} [{low:.3f}, {high:.3f}]', f'{figures["tpr_at_1pct_fpr"]:.3f}']
+        auc = f'{figures["auc"]:.3f} {_interval(figures["auc_ci95"])}'
+        cells = [run_name, unit, name, source, auc, f'{figures["tpr_at_1pct_fpr"]:.3f}']
         lines.append(f'| {" | ".join(cells)} |')
 
     for unit in ('record', 'subject'):

@@ -8,9 +8,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
-import pathlib
-import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,12 +16,13 @@ import numpy as np
 
 import neurostim.teacher as teachers
 from experiments.sweep_config import Part, Sweep, folder_of, study_config
-from neurostim import alternatives, pipeline, students, training
-from neurostim.config import excite_settings
+from neurostim import alternatives, students, training
+from neurostim import workdir as workdirs
+from neurostim.config import excite_settings, load_study
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, neighbours
 from neurostim.excitation import produce, store
-from neurostim.progress import plain
+from neurostim.files import as_json, write_whole
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -96,7 +94,9 @@ PADDED_SEEDS = 20  # whose data sets networks have room for
 def ground(sweep: Sweep, part: Part) -> Ground:
     """The study, its teacher and what follows from them; the teacher is trained already."""
     config = study_config(part.study)
-    study, teacher = pipeline.load_study(config, part.fold), teachers.load(folder_of(sweep, part) / 'teacher')
+    folder = folder_of(sweep, part) / 'teacher'
+    study, teacher = load_study(config, part.fold), teachers.load(folder)
+    workdirs.check_study(folder, study)
     test, real = study.part(test=True), comparison.real_sources(study, teacher)
     options = alternatives.Options(**dict(sweep.options), excite=excite_settings(config))
     count = sweep.count or produce.resolve(options.excite, teacher).count
@@ -126,7 +126,7 @@ def dataset(sweep: Sweep, part: Part, made: Made) -> tuple[store.Stimuli, float]
         started = time.perf_counter()
         return alternatives.relabel(on.teacher, windows), seconds + time.perf_counter() - started
     options = options_of(on, made)
-    manifest = plain({'method': made.method, 'count': on.count, 'seed': made.seed, 'teacher': on.teacher.digest(),
+    manifest = as_json({'method': made.method, 'count': on.count, 'seed': made.seed, 'teacher': on.teacher.digest(),
                       'options': alternatives.depends(made.method, on.teacher, on.count, options), 'study': _study_digest(on.study)})
     folder = folder_of(sweep, part) / 'datasets' / f'{made.method}-{made.seed}-{_digest_of(manifest)}'
     with contextlib.suppress(UserError):  # none there, or one that a kill has cut short, or a damaged one: it is made anew
@@ -222,17 +222,9 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
                 'known_accuracy': float((a.beliefs(scaled[people.test]).argmax(1) == people.number(on.study.subject[people.test])).mean()),
                 'known_confident': float(a.confident(scaled[people.test]).mean()),
                 'stranger_confident': float(a.confident(scaled[people.stranger]).mean())} for a in train()}
-        results[method] = plain(found)
-        write(path, json.dumps(results[method]))
+        results[method] = as_json(found)
+        write_whole(path, json.dumps(results[method]))
     return results
-
-
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 # ---------------------------------------------------------------------------------------------------- which, and in which order

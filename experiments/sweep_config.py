@@ -10,8 +10,9 @@ import pathlib
 import runpy
 from typing import NamedTuple
 
-from neurostim import alternatives, pipeline, students
+from neurostim import alternatives, students
 from neurostim import config as configs
+from neurostim.config import load_study
 from neurostim.errors import UserError, choose
 from neurostim.study import hold_out_subject
 
@@ -159,7 +160,7 @@ def parts(study: str) -> list[Part]:
     """
     if not _divided(study)[1]:
         return [Part(study)]
-    whole = pipeline.load_study(study_config(study))
+    whole = load_study(study_config(study))
     for person in range(len(whole.subjects)):
         hold_out_subject(whole, person)
     return [Part(study, person) for person in range(len(whole.subjects))]

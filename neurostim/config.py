@@ -10,8 +10,7 @@ import math
 
 import ml_collections
 
-from neurostim import models, students
-from neurostim.data import SOURCES
+from neurostim import data, models, students
 from neurostim.errors import UserError, choose
 from neurostim.evaluation import shadows
 from neurostim.excitation import produce
@@ -19,6 +18,7 @@ from neurostim.excitation.flow import FlowOptions
 from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
 from neurostim.private import UNITS, PrivacyOptions
+from neurostim.study import Study, hold_out_subject
 from neurostim.teacher import COMMITTEES
 from neurostim.training import TrainingOptions
 
@@ -50,76 +50,98 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: naming the field, its value and the choices.
     """
-    choose(config.study.name, SOURCES, 'study.name')
-    if not config.teacher.models:
+    _check_names(config)
+    _check_numbers(config)
+    _check_training(config.teacher.training, config.teacher.flow)
+    _check_what_goes_together(config)
+    produce.check(excite_settings(config))
+
+
+def _check_names(config) -> None:
+    """Refuses names that nothing has."""
+    teacher = config.teacher
+    choose(config.study.name, data.SOURCES, 'study.name')
+    if not teacher.models:
         raise UserError('teacher.models is empty: name at least one model')
-    for name in config.teacher.models:
-        choose(name, models.NAMES, 'model in teacher.models')
-    choose(config.teacher.committee, COMMITTEES, 'teacher.committee')
-    for name in config.teacher.identity.models:
-        choose(name, models.NAMES, 'model in teacher.identity.models')
-    for name in config.teacher.novices:
-        choose(name, models.NAMES, 'model in teacher.novices')
+    for field, named in (('models', teacher.models), ('identity.models', teacher.identity.models), ('novices', teacher.novices)):
+        for name in named:
+            choose(name, models.NAMES, f'model in teacher.{field}')
+    choose(teacher.committee, COMMITTEES, 'teacher.committee')
+    choose(teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')
     if len(set(config.students)) < len(config.students):
         raise UserError(f'students names one twice: {", ".join(config.students)}')
+
+
+def _check_numbers(config) -> None:
+    """Refuses numbers out of range."""
+    teacher = config.teacher
     for name, value in (('evaluate.seeds', config.evaluate.seeds), ('student_steps', config.student_steps),
-                        ('teacher.training.steps', config.teacher.training.steps),
-                        ('teacher.training.batch', config.teacher.training.batch),
-                        ('teacher.identity.steps', config.teacher.identity.steps),
-                        ('teacher.identity.copies', config.teacher.identity.copies),
+                        ('teacher.training.steps', teacher.training.steps), ('teacher.training.batch', teacher.training.batch),
+                        ('teacher.training.validations', teacher.training.validations),
+                        ('teacher.training.patience', teacher.training.patience),
+                        ('teacher.identity.steps', teacher.identity.steps), ('teacher.identity.copies', teacher.identity.copies),
                         ('evaluate.interval_draws', config.evaluate.interval_draws)):
         if value < 1:
             raise UserError(f'{name} is {value}: give at least 1')
-    if config.teacher.identity.refreshes < 0:
-        raise UserError(f'teacher.identity.refreshes is {config.teacher.identity.refreshes}: give 0 (trained once) or more')
+    if teacher.identity.refreshes < 0:
+        raise UserError(f'teacher.identity.refreshes is {teacher.identity.refreshes}: give 0 (trained once) or more')
     if config.evaluate.shadows < 0 or 0 < config.evaluate.shadows < shadows.FEWEST:
         raise UserError(f'evaluate.shadows is {config.evaluate.shadows}: give 0 (no attack on membership) or at least '
                         f'{shadows.FEWEST}')
     if config.seed < 0:
         raise UserError(f'seed is {config.seed}: give 0 or more')
-    if config.teacher.training.shift != -1 and not 0 <= config.teacher.training.shift <= 0.5:
-        raise UserError(f'teacher.training.shift is {config.teacher.training.shift}: give a share of a window from 0 to 0.5, or -1 to '
-                        'choose by the study')
-    if not 0 <= config.teacher.least_skill <= 1:
-        raise UserError(f"teacher.least_skill is {config.teacher.least_skill}: give a share of the best member's skill, from 0 to 1")
-    if config.teacher.draws != -1 and not 0 <= config.teacher.draws < math.inf:
-        raise UserError(f'teacher.draws is {config.teacher.draws}: give how many draws for each training window the teacher learns from '
+    if not 0 <= teacher.least_skill <= 1:
+        raise UserError(f"teacher.least_skill is {teacher.least_skill}: give a share of the best member's skill, from 0 to 1")
+    if teacher.draws != -1 and not 0 <= teacher.draws < math.inf:
+        raise UserError(f'teacher.draws is {teacher.draws}: give how many draws for each training window the teacher learns from '
                         'too, 0 or more, or -1 for a rehearsal to choose between none and one')
-    if config.teacher.draws and config.teacher.committee != 'together':
-        raise UserError(f'teacher.draws is {config.teacher.draws}, and draws are of all training windows: leave teacher.committee '
-                        f"'together', it is {config.teacher.committee!r}")
-    if config.teacher.draws and config.teacher.privacy.epsilon:
-        raise UserError(f'teacher.draws is {config.teacher.draws}, but teacher.privacy.epsilon promises that windows are looked at once: '
-                        'leave teacher.draws 0, or epsilon 0')
-    for name in ('learning_rate', 'weight_decay', 'balance', 'average'):
-        value = config.teacher.training[name]
-        if not 0 <= value < math.inf:
-            raise UserError(f'teacher.training.{name} is {value}: give a finite number, 0 or more')
-    for name, least in (('steps', -1), ('width', 1), ('batch', 1), ('learning_rate', 0)):
-        if not least <= config.teacher.flow[name] < math.inf:
-            raise UserError(f'teacher.flow.{name} is {config.teacher.flow[name]}: give a finite number of at least {least}'
-                            + ', which chooses by the number of windows' * (name == 'steps'))
-    choose(config.teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
-    for name, value in config.teacher.privacy.items():
+    for name, value in teacher.privacy.items():
         if name != 'unit' and (not 0 <= value < math.inf or (name != 'epsilon' and not value)):
             raise UserError(f'teacher.privacy.{name} is {value}: give a finite number above 0 (epsilon: or 0, for no such promise)')
-    if config.teacher.privacy.epsilon and config.teacher.identity.models:
-        raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, but teacher.identity.models names networks whose '
-                        'training is not private: leave teacher.identity.models empty, or epsilon 0')
-    if config.teacher.privacy.epsilon and config.teacher.committee != 'together':
-        raise UserError(f'teacher.privacy.epsilon is {config.teacher.privacy.epsilon}, and its teacher is one network: leave '
-                        f"teacher.committee 'together', it is {config.teacher.committee!r}")
-    if config.excite.surplus > 1 and not config.teacher.novices:  # the teacher would be trained in vain
+
+
+def _check_training(training, flow) -> None:
+    """Refuses options of training, the teacher's and the flow's, that are out of range."""
+    if training.shift != -1 and not 0 <= training.shift <= 0.5:
+        raise UserError(f'teacher.training.shift is {training.shift}: give a share of a window from 0 to 0.5, or -1 to choose by the study')
+    for name in ('learning_rate', 'weight_decay', 'balance'):
+        if not 0 <= training[name] < math.inf:
+            raise UserError(f'teacher.training.{name} is {training[name]}: give a finite number, 0 or more')
+    if not 0 <= training.average < 1:
+        raise UserError(f'teacher.training.average is {training.average}: give a decay from 0 (no average) to below 1')
+    for name, least in (('steps', -1), ('width', 1), ('batch', 1), ('learning_rate', 0)):
+        if not least <= flow[name] < math.inf:
+            raise UserError(f'teacher.flow.{name} is {flow[name]}: give a finite number of at least {least}'
+                            + ', which chooses by the number of windows' * (name == 'steps'))
+
+
+def _check_what_goes_together(config) -> None:
+    """Refuses fields that each may be but not together."""
+    teacher, epsilon = config.teacher, config.teacher.privacy.epsilon
+    if teacher.draws and teacher.committee != 'together':
+        raise UserError(f'teacher.draws is {teacher.draws}, and draws are of all training windows: leave teacher.committee '
+                        f"'together', it is {teacher.committee!r}")
+    if teacher.draws and epsilon:
+        raise UserError(f'teacher.draws is {teacher.draws}, but teacher.privacy.epsilon promises that windows are looked at once: '
+                        'leave teacher.draws 0, or epsilon 0')
+    if epsilon and teacher.identity.models:
+        raise UserError(f'teacher.privacy.epsilon is {epsilon}, but teacher.identity.models names networks whose training is not private: '
+                        'leave teacher.identity.models empty, or epsilon 0')
+    if epsilon and teacher.committee != 'together':
+        raise UserError(f'teacher.privacy.epsilon is {epsilon}, and its teacher is one network: leave teacher.committee '
+                        f"'together', it is {teacher.committee!r}")
+    if config.excite.surplus > 1 and not teacher.novices:  # the teacher would be trained in vain
         raise UserError(f'excite.surplus is {config.excite.surplus}, but teacher.novices names no networks to surprise: name some, such as '
                         "\"('linear','mlp')\", or leave excite.surplus 1")
-    produce.check(excite_settings(config))
 
 
-def study_options(config) -> dict:
-    """What the study's loader is asked for beyond name, path and seed."""
-    return {name: value for name, value in config.study.items() if name not in ('name', 'path')}
+def load_study(config, fold: int = -1) -> Study:
+    """The config's study; with a `fold` from 0 on the person of this number is held out, instead of whom the config holds out."""
+    options = {name: value for name, value in config.study.items() if name not in ('name', 'path')}
+    study = data.load(config.study.name, config.study.path or None, config.seed, **options)
+    return study if fold < 0 else hold_out_subject(study, fold)
 
 
 def training_options(config) -> TrainingOptions:

@@ -46,8 +46,8 @@ class Identity(NamedTuple):
       names: zoo names.
       people: names of the subjects that they tell apart, in the order of their outputs.
       params: a tuple, one entry a network.
-      share: float32 [classes, people], how often a window of a class is of each person; rows sum to one. What who knows the class
-        but not the person has to believe.
+      share: float32 [classes, people], how often a window of a class is of each person; rows sum to one. What
+        somebody believes about the person who knows only the class.
     """
 
     names: tuple[str, ...]

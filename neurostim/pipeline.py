@@ -7,20 +7,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import time
 
 import neurostim.teacher as teachers
-from neurostim import data, private
-from neurostim.config import excite_settings, flow_options, identity_options, privacy_options, study_options, training_options
+from neurostim import private
+from neurostim import workdir as workdirs
+from neurostim.config import excite_settings, flow_options, identity_options, load_study, privacy_options, training_options
 from neurostim.errors import UserError
 from neurostim.excitation import produce, sharding
-from neurostim.progress import MetricsWriter, Progress, plain
-from neurostim.study import Study, hold_out_subject
+from neurostim.files import as_json
+from neurostim.progress import MetricsWriter, Progress
+from neurostim.study import Study
 
 PHASES = ('train', 'excite', 'evaluate')
-LEDGER = 'privacy.json'  # beside a teacher with differential privacy
 
 
 def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)) -> None:
@@ -32,7 +32,7 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
       say: takes lines of text for the user.
     """
     workdir = pathlib.Path(workdir)
-    check_writable(workdir)
+    workdirs.check_writable(workdir)
     if sharding.process()[1] > 1 and tuple(phases) != ('excite',):
         raise UserError('several processes excite together, but train and evaluate alone: give --phase=excite, and run the other phases '
                         'without --coordinator')
@@ -41,42 +41,13 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
             {'train': train, 'excite': excite, 'evaluate': evaluate}[phase](config, workdir, say)
 
 
-def check_writable(workdir: pathlib.Path) -> None:
-    """Refuses a folder that cannot be written to before the work that would be lost."""
-    place = workdir.absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f'--workdir={workdir}: {place} is no folder that can be written to: choose another')
-
-
-def load_study(config, fold: int = -1) -> Study:
-    """The config's study; with a `fold` from 0 on the person of this number is held out, instead of whom the config holds out."""
-    study = data.load(config.study.name, config.study.path or None, config.seed, **study_options(config))
-    return study if fold < 0 else hold_out_subject(study, fold)
-
-
-def _same_run(path: pathlib.Path, wanted: dict, what: str) -> bool:
-    """Whether `path` holds just this config; raises a UserError that says what changed if it holds another one."""
-    if not path.exists():
-        return False
-    try:
-        found = json.loads(path.read_text())
-    except (ValueError, OSError):
-        return False
-    changed = [f'{key}: {found.get(key)} -> {wanted.get(key)}' for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
-    if changed:
-        raise UserError(f'{path.parent} holds {what} of another config ({"; ".join(changed)}): '
-                        'give another --workdir or delete that folder')
-    return True
-
-
 def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
-    """Trains the teacher and takes the population's statistics: DIR/teacher/. `fold`: see :func:`load_study`."""
+    """Trains the teacher and takes the population's statistics: DIR/teacher/. `fold`: see
+    :func:`neurostim.config.load_study`."""
     from neurostim.evaluation import utility
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
-    wanted = plain({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
+    wanted = as_json({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
                     'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
                     'flow': config.teacher.flow.to_dict(),
                     'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
@@ -84,20 +55,20 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
     wanted = json.loads(json.dumps(wanted))
-    if _same_run(folder / 'config.json', wanted, 'a teacher'):
+    if workdirs.is_of(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
         say(f'train: {folder} is complete')
         return
     study = load_study(config, fold)
     started = time.perf_counter()
-    beside = {'config.json': wanted, 'study.json': describe(study)}
+    beside = {'config.json': wanted, 'study.json': {**study.describe(), 'digest': study.digest()}}
     names, report = tuple(config.teacher.models), lambda line: say(f'train: {line}')
     learn = lambda teacher: teachers.with_novices(teacher, tuple(config.teacher.novices), config.seed, report)  # noqa: E731
     if config.teacher.privacy.epsilon:
         options = privacy_options(config)
         with Progress(options.steps, 'steps', 'train') as progress:
             teacher, ledger = private.train_teacher(study, names, options, None, report, progress.update)
-        beside[LEDGER] = ledger._asdict()
+        beside[workdirs.LEDGER] = ledger._asdict()
         teacher = learn(teacher)
     else:
         at_once = 0.0 if config.teacher.rehearse else max(config.teacher.draws, 0.0)  # a rehearsal finds out first whose draws
@@ -132,12 +103,6 @@ def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers
     return taught if share > 0 else rehearsal.better(teacher, taught, learnt.x, learnt.y, config.seed, report)
 
 
-def describe(study: Study) -> dict:
-    """The contract's `study` entry."""
-    return {'name': study.name, 'train_windows': int((~study.test).sum()), 'test_windows': int(study.test.sum()),
-            'subjects': len(study.subjects), 'classes': list(study.classes)}
-
-
 def excite(config, workdir: pathlib.Path, say) -> None:
     """Makes stimuli: DIR/stimuli/. Finished shards of an interrupted run are kept."""
     teacher = teachers.load(workdir / 'teacher')
@@ -153,11 +118,3 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     """Trains the students and compares, attacks, reports: see :func:`neurostim.evaluation.phase.evaluate`."""
     from neurostim.evaluation import phase
     phase.evaluate(config, workdir, say)
-
-
-def read_beside(path: pathlib.Path) -> dict:
-    """What `train` left beside the teacher."""
-    try:
-        return json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise UserError(f'{path} cannot be read ({error}): delete {path.parent} and run --phase=train again') from None

@@ -29,7 +29,8 @@ from neurostim.teacher import Teacher
 LARGEST = 10.0  # of a sample: windows are given in standard deviations of their own
 FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
 PAD = 128  # windows; a Poisson batch is filled up to a multiple: few programs are compiled
-UNITS = ('record', 'subject')
+OWN_SCALES = {'record': ('window',), 'subject': ('window', 'record')}  # of a unit: how a study's windows may be scaled
+UNITS = tuple(OWN_SCALES)
 LOSS_INTERVAL = 1e-4  # in which privacy losses are counted, rounded so that epsilon is never too small
 NOISE_TOLERANCE = 1e-3  # of the noise multiplier that is searched for; what is found spends no more than was asked
 
@@ -279,17 +280,17 @@ def check(study: Study, names: tuple[str, ...], options: PrivacyOptions) -> None
     if len(names) != 1:
         raise UserError(f'teacher.privacy.epsilon: one teacher only, since each costs its share; teacher.models names {len(names)}')
     choose(options.unit, UNITS, 'teacher.privacy.unit')
-    if options.unit == 'record' and not study.own_scale:
-        raise UserError("teacher.privacy.epsilon: each window must be scaled by itself, or one window would change others: load the study "
-                        "with --config.study.scale=window, where it has it")
+    if study.own_scale not in OWN_SCALES[options.unit]:
+        by, one = ('itself', 'one window would change others') if options.unit == 'record' else (
+            "itself or by its person's recordings", "one person would change others' windows, or the units would tell of all")
+        raise UserError(f'teacher.privacy.epsilon: each window must be scaled by {by}, or {one}: load the study with '
+                        '--config.study.scale=window, where it has it')
 
 
 def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions, seed: int | None = None,
                   report: Callable[[str], None] = lambda text: None, progress: Callable[[int], None] = lambda done: None
                   ) -> tuple[Teacher, Ledger]:
     """A teacher whose release, and with it that of any number of stimuli, is (epsilon, delta)-differentially private for one unit.
-
-    For the unit 'subject' a study's windows must not depend on other people's recordings.
 
     Args:
       seed: of everything random, for tests: the promise holds only while nobody knows it. None draws one and forgets it.

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import collections
 import json
-import math
 import os
 import sys
 import time
 
 from neurostim.errors import UserError
-
-
-def plain(value):
-    """`value` as JSON can hold it: NumPy scalars and arrays become numbers and lists, non-finite numbers None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, 'tolist'):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    raise TypeError(f'{value!r} has no place in JSON')
+from neurostim.files import as_json
 
 
 class MetricsWriter:
@@ -51,7 +36,7 @@ class MetricsWriter:
 
     def write(self, **figures):
         """Appends one object: `figures`, after the `time` (seconds since 1970)."""
-        line = json.dumps(plain({'time': round(time.time(), 3), **figures}), allow_nan=False) + '\n'
+        line = json.dumps(as_json({'time': round(time.time(), 3), **figures}), allow_nan=False) + '\n'
         try:
             self._file.write(line.encode())
         except OSError as error:

@@ -61,7 +61,7 @@ def card(results: dict, licence: str) -> str:
         '| student | kappa, trained on real windows | kappa, trained on stimuli | gap | 95 % interval |', '| --- | --- | --- | --- | --- |']
     lines += [f'| {plain(s["name"])} | {number(at(s, "real", "kappa"))} | {number(at(s, "stimuli", "kappa"))} | '
               f'{number(at(s, "kappa_gap"))} | {interval(at(s, "kappa_gap_ci95"))} |' for s in students]
-    lines += ['', '## Whom they betray', '', *_privacy_text(privacy), '', '## Limitations', '', *_limitations(results, privacy), '']
+    lines += ['', '## Whom they betray', '', *_privacy_text(privacy), '', '## Limitations', '', *_limitations(results), '']
     return '\n'.join(lines)
 
 
@@ -113,7 +113,7 @@ def _privacy_text(privacy) -> list[str]:
     return lines
 
 
-def _limitations(results, privacy) -> list[str]:
+def _limitations(results) -> list[str]:
     lines = ['- Students were measured on held-out windows of the same study; other devices, rates and populations may differ.',
              '- Labels are the beliefs of a network, with its mistakes.',
              '- Attackers that were not tried may do better. Whether stimuli count as anonymous is a legal judgement.']

@@ -6,6 +6,7 @@ The constants are aggregate statistics of the training windows. They travel with
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import special
 ROWS = 200_000  # samples a channel that decide about its map
 BLOCK_NUMBERS = 2**22  # mapped at once, in float64: long windows must not fill the memory
 HEAVY_KURTOSIS = 30.0  # excess kurtosis from which a waveform's tails (artefacts, dropouts) would rule a linear scale
+LARGEST = 8.0  # after a window was scaled by itself; movements reach many times a breath
 SKEWED = 1.0  # skewness from which a feature's distribution is mapped to a normal one
 
 
@@ -37,6 +39,13 @@ class Scaling(NamedTuple):
         return _map(x, self.values, self.knots)
 
 
+def scale_alone(windows: np.ndarray, largest: float = LARGEST) -> np.ndarray:
+    """Windows [n, time, channels], each by itself: in each channel its median becomes 0 and its standard deviation 1, and what is farther
+    than `largest` is drawn in to it."""
+    unit = np.maximum(windows.std(1, keepdims=True), _resolution(np.abs(windows).max(1, keepdims=True)))
+    return np.clip((windows - np.median(windows, 1, keepdims=True)) / np.where(unit > 0, unit, 1), -largest, largest).astype(np.float32)
+
+
 def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
     """Chooses each channel's map from the training windows.
 
@@ -54,7 +63,10 @@ def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
         spread = spread if spread > _resolution(mean) else abs(mean) or 1.0
         knots = np.tile([mean, mean + spread], (x.shape[-1], 1))
         return Scaling(knots, np.tile([0.0, 1.0], (x.shape[-1], 1)))
-    maps = [_channel(column, kind) for column in columns[:: max(1, len(columns) // ROWS)].astype(np.float64).T]
+    step = max(1, len(columns) // ROWS)
+    while math.gcd(step, max(len(columns) // len(x), 1)) > 1:  # or some places of a window would never be looked at
+        step += 1
+    maps = [_channel(column, kind) for column in columns[::step].astype(np.float64).T]
     longest = max(len(knots) for knots, _ in maps)
     extended = [_extend(knots, values, longest) for knots, values in maps]
     return Scaling(np.stack([k for k, _ in extended]), np.stack([v for _, v in extended]))

@@ -20,15 +20,16 @@ from neurostim.errors import choose
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 2, {'logistic_regression': 5, 'svm': 5, 'naive_bayes': 3}
+RECIPE, RECIPES = 3, {'logistic_regression': 5, 'svm': 5, 'naive_bayes': 3}
+FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
 TREE_ROWS = 10_000  # most windows that one tree of a forest sees
-LIKELIEST = ('random_forest', 'gradient_boosting', 'naive_bayes', 'svm')  # students of each window's likeliest class; others of all of them
+LIKELIEST = ('random_forest', 'gradient_boosting', 'naive_bayes', 'svm')  # learn a window's likeliest class; others each class, weighted
 TUNED = {  # parameter and values of algorithms whose best setting differs most from one set of windows to another (BUILD_NOTES)
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
-HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are drawn as all others are
+HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are a random part of all
 # Of sifted stimuli these may learn from those alone that came as they are: models that bend nowhere, to which it matters how frequent
 # windows are, and one that is given few rows, of which hard ones may leave it too few others. By how many standard errors that must serve
 # them better.
@@ -82,7 +83,7 @@ def is_deterministic(name: str) -> bool:
 def _fit_network(name, x, targets, seed, held, options, capacity):
     classes = targets.shape[1]
     spec = (name, x.shape[1:], classes, ())
-    key = jax.random.fold_in(jax.random.key(seed), NAMES.index(name))
+    key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
     data, validation = (training.examples(x[mask], targets[mask], classes, rows)
                         for mask, rows in zip((~held, held), capacity, strict=True))
     params, _ = training.fit(spec, options, key, data, validation)
@@ -161,9 +162,10 @@ def _fit_classical(name, x, targets, seed, held, plain, apart):
 
 
 def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, dict]:
-    """(rows to learn from, {parameter: value}) whose answers on held rows that came as they are, none of which were learnt from, are the
-    likeliest by these rows' own distributions; (all rows, {}) where there is nothing to choose, or nothing is held. Rows that were sifted
-    are left out where the rest is better by as many standard errors as `CHOOSE_ROWS` says.
+    """(rows to learn from, {parameter: value}) that do best on held rows that came as they are, none of which were learnt from: by the
+    belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (all rows, {}) where there is nothing to
+    choose, or nothing is held. Rows that were sifted are left out where the rest is better by as many standard errors as `CHOOSE_ROWS`
+    says.
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not `apart`, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best

@@ -7,6 +7,7 @@ recordings.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 
 import numpy as np
@@ -31,7 +32,8 @@ class Study:
       classes, channels, subjects: names.
       sampling_rate_hz: of the time axis of `x`; None where there is none.
       notes: remarks on how the recordings were read, for the report.
-      own_scale: whether a window's samples depend on that window of the recording alone, in standard deviations of its own.
+      own_scale: what of the recordings a window's samples depend on alone, in units in which they are near one: 'window', that very
+        window, or 'record', its person's recordings; '' where they come as they are, or depend on other people's.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Study:
     subjects: tuple[str, ...]
     sampling_rate_hz: float | None = None
     notes: tuple[str, ...] = ()
-    own_scale: bool = False
+    own_scale: str = ''
 
     @property
     def kind(self) -> str:
@@ -56,6 +58,18 @@ class Study:
     def shape(self) -> tuple[int, ...]:
         """The shape of one window."""
         return self.x.shape[1:]
+
+    def describe(self) -> dict:
+        """The `study` entry of results.json."""
+        return {'name': self.name, 'train_windows': int((~self.test).sum()), 'test_windows': int(self.test.sum()),
+                'subjects': len(self.subjects), 'classes': list(self.classes)}
+
+    def digest(self) -> str:
+        """SHA-256 over labels, people and who is held out: what of a study is the same on every machine, down to the last bit."""
+        state = hashlib.sha256()
+        for column in (self.y, self.subject, self.test):
+            state.update(np.ascontiguousarray(column, '<i4').tobytes())
+        return state.hexdigest()
 
     def part(self, test: bool) -> Study:
         """The held-out windows (`test=True`) or the training windows."""
@@ -79,7 +93,7 @@ class Study:
 
 def make_study(
     name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study',
-    own_scale=False,
+    own_scale='',
 ) -> Study:
     """Checks arrays that come from a loader or a user and makes them a :class:`Study`.
 
@@ -95,7 +109,7 @@ def make_study(
 
     Raises:
       UserError: wrong dimensions or lengths, non-finite samples, one subject only, one class only, a class without windows, in
-        the whole or in the training part, a test part of one class.
+        the whole or in the training part, a test part of one class, training windows that never change.
     """
     x, y, subject = np.asarray(x), np.asarray(y), np.asarray(subject)
     x = _check_windows(x, where)
@@ -111,6 +125,8 @@ def make_study(
     group = np.unique(subject if group is None else group, return_inverse=True)[1]
     test = hold_out_groups(subject, y, len(classes)) if test is None else np.asarray(test, bool)
     _check_parts(y, test, classes, where)
+    if (x[~test].reshape(-1, x.shape[-1]) == x[~test][0].reshape(-1, x.shape[-1])[0]).all():
+        raise UserError(f"{where}: 'x' never changes in the training part, in no channel: there is nothing to learn")
     n_channels = x.shape[-1]
     channels = tuple(map(str, channels)) if channels is not None else tuple(f'channel {c}' for c in range(n_channels))
     if len(channels) != n_channels:
@@ -120,7 +136,7 @@ def make_study(
     return Study(
         name, x, y.astype(np.int32), subject.astype(np.int32), group.astype(np.int32), test,
         classes, channels, tuple(map(str, subjects)), None if sampling_rate_hz is None else float(sampling_rate_hz), tuple(notes),
-        bool(own_scale),
+        own_scale,
     )
 
 
@@ -214,7 +230,8 @@ def time_locked_share(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def hold_out_subject(study: Study, subject: int) -> Study:
-    """The study with one person's windows held out, and only theirs: a fold of leave-one-subject-out.
+    """The study with one person's windows held out, and only theirs: a fold of leave-one-subject-out. They are one group: intervals over
+    pooled folds are over people.
 
     The test part may have windows of one class only, as :func:`make_study` does not allow: figures of folds are pooled.
 
@@ -230,7 +247,7 @@ def hold_out_subject(study: Study, subject: int) -> Study:
         absent = study.classes[int(np.flatnonzero(~present)[0])]
         raise UserError(f'{study.name}: without {study.subjects[subject]!r} nobody has class {absent!r}, so that it cannot be learnt: give '
                         'windows of it of a second person, or a split that keeps the person in the training part')
-    return dataclasses.replace(study, test=test)
+    return dataclasses.replace(study, test=test, group=np.where(test, study.group.max() + 1 + subject, study.group).astype(np.int32))
 
 
 def hold_out_groups(group: np.ndarray, y: np.ndarray, n_classes: int, fraction: float = 1 / 3, seed: int = 0) -> np.ndarray:

@@ -25,7 +25,7 @@ from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import Study, divide, hold_out_groups, time_locked_share
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
-MANY_WINDOWS = 40_000  # among more than so many draws are lost (BUILD_NOTES, of one study)
+MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LOCKED = 0.1  # from this share of the variance on windows begin where they should, and are not tried elsewhere (BUILD_NOTES)
@@ -151,6 +151,8 @@ def committee_parts(study: Study, committee: str, members: int, seed: int) -> np
 
 def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0.0) -> float:
     """How much of the uncertainty about held-out labels a member takes away: 1 for all of it, 0 for no more than the classes' shares do.
+
+    One minus the ratio of cross-entropy and the shares' entropy: McFadden's pseudo R squared (McFadden 1974).
 
     Args:
       losses: a member's validation losses (cross-entropy); the least is that of the parameters kept.

@@ -37,7 +37,7 @@ class TrainingOptions:
       validations: how often a full run is validated.
       average: decay of the exponential moving average of parameters, which is what is validated and kept (Polyak & Juditsky 1992).
       shift: farthest that a window is shifted in time, end to beginning, each time that it is learnt from, as a share of its length: 0.5
-        lets it begin anywhere. What is learnt so knows rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
+        lets it begin anywhere. Such a network learns rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
         choose 0 or 0.5 by what its first member makes of held-out groups.
     """
 

@@ -29,7 +29,7 @@ def breathing():
     """Six simulated people; each window in standard deviations of its own, so that differential privacy suits it."""
     study = data.load('breathing', subjects=6, minutes_per_subject=30)
     x = study.x - study.x.mean(1, keepdims=True)
-    return dataclasses.replace(study, x=(x / x.std(1, keepdims=True)).astype(np.float32), own_scale=True)
+    return dataclasses.replace(study, x=(x / x.std(1, keepdims=True)).astype(np.float32), own_scale='window')
 
 
 @pytest.fixture(scope='module')
@@ -128,7 +128,7 @@ def test_adapters_add_nothing_to_produce(breathing, trained):
 @pytest.mark.parametrize(('name', 'what'), [
     ('generator', 'makes images'), ('dp_stimuli', 'scaled by itself'), ('nonesuch', 'choose one of')])
 def test_what_does_not_suit_is_refused_before_work(name, what, breathing, trained):
-    plain = dataclasses.replace(breathing, own_scale=False)
+    plain = dataclasses.replace(breathing, own_scale='')
     for refused in (lambda: alternatives.check(name, plain, trained, COUNT), lambda: alternatives.make(name)(plain, trained, COUNT)):
         with pytest.raises(UserError, match=what):
             refused()

@@ -13,6 +13,7 @@ import pytest
 
 from experiments import benchmark, benchmark_devices, machine
 from experiments.configs.benchmark import get_config
+from neurostim.config import default_config
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation, produce, targets
 from neurostim.excitation.objective import Weights
@@ -81,6 +82,16 @@ def test_schema(monkeypatch, tmp_path):
     assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')
     assert '2 x batch 4' in text and '0.97' in text
     assert 'GFLOP/s' in text and 'no luck' in text and 'NOT TO BE QUOTED' in text
+
+
+def test_an_experiment_may_ask_for_networks_that_a_random_teacher_has_not(monkeypatch):
+    """What sifts and what is inhibited is left out; its own prior and steps stay."""
+    monkeypatch.setattr(benchmark, 'load_study', lambda config: noise_study((20, 1)))
+    config = default_config()
+    config.teacher.models, config.teacher.novices, config.teacher.identity.models = ('mlp',), ('linear',), ('mlp',)
+    config.teacher.flow.steps, config.excite.surplus, config.excite.weights.inhibit, config.excite.method = 0, 4, 1.0, 'mixture'
+    case = benchmark.experiment_case(config)
+    assert case.methods == ('mixture', 'direct') and case.teacher.names == ('mlp',)
 
 
 def test_devices_take_turns(monkeypatch):

@@ -24,6 +24,7 @@ from neurostim.config import excite_settings
 from neurostim.errors import UserError
 from neurostim.evaluation import association, utility
 from neurostim.excitation import produce
+from neurostim.files import write_whole
 
 QUICK_COMPILE = True
 METHODS = ('real_soft', 'control', 'gaussian', 'generator')
@@ -332,7 +333,7 @@ def test_the_overview_has_a_student_a_row_and_a_study_a_column(done, folded):
 def test_sweeps_are_joined(done, folded, tmp_path):
     """Whatever their seeds, but not if they have different references; and nothing else passes for a sweep."""
     for name, results in (('one', done[1]), ('other', folded[1])):
-        sweep.write(tmp_path / name / 'compare.json', json.dumps(results))
+        write_whole(tmp_path / name / 'compare.json', json.dumps(results))
     one, other = (str(tmp_path / name) for name in ('one', 'other'))
     both = compare.join([one, other])
     assert both['studies'] == {**done[1]['studies'], **folded[1]['studies']} and len(both['studies']) == 2

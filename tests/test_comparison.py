@@ -221,7 +221,7 @@ def test_a_torn_temporary_file_does_no_harm(tmp_path):
     assert cache.get(task) is None
     cache.put(task, values)
     [file] = tmp_path.rglob('*.npy')
-    file.with_suffix('.tmp').write_bytes(b'torn')
+    file.with_name(f'.{file.name}.1.2.tmp').write_bytes(b'torn')
     np.testing.assert_array_equal(cache.get(task), values)
     assert cache.get(Task('mlp', 'real', 1)) is None and Cache(tmp_path, 'e' * 64).get(task) is None
     Cache(None, 'd').put(task, values)

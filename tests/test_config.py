@@ -24,7 +24,8 @@ def test_each_config_is_sound(name):
 
 @pytest.mark.parametrize('field, value, complaint', [
     ('training.shift', 0.6, 'teacher.training.shift is 0.6'), ('committee', 'rooms', "teacher.committee 'rooms'"),
-    ('least_skill', 1.5, 'teacher.least_skill is 1.5'),
+    ('least_skill', 1.5, 'teacher.least_skill is 1.5'), ('training.validations', 0, 'teacher.training.validations is 0'),
+    ('training.patience', 0, 'teacher.training.patience is 0'), ('training.average', 1.0, 'teacher.training.average is 1.0'),
     ('draws', -2.0, 'teacher.draws is -2'), ('draws', float('inf'), 'teacher.draws is inf'),
     ('identity.refreshes', -1, 'teacher.identity.refreshes is -1'),
     ('privacy.unit', 'ward', "teacher.privacy.unit 'ward'"), ('privacy.windows', 0, 'teacher.privacy.windows is 0')])

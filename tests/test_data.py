@@ -266,6 +266,22 @@ def test_official_rate_is_decimated_in_step(tmp_path):
     np.testing.assert_allclose(expected.x[inner], found.x[inner], atol=0.02)
 
 
+@pytest.mark.parametrize('rate_hz', [1, 100])
+def test_a_window_scaled_by_itself_depends_on_no_other(tmp_path, rate_hz):
+    """Neither through the filter that decimates nor through a bridge over missing samples: differential privacy counts on it."""
+    first = load('apnea_respiration', path=write_respiration(tmp_path, rate_hz), scale='window')
+    assert first.own_scale == 'window'
+    record = wfdb.rdrecord(str(tmp_path / 'a01r'), physical=True)
+    minute = slice(7 * 60 * rate_hz, 8 * 60 * rate_hz)
+    record.p_signal[minute] = np.random.default_rng(0).normal(size=record.p_signal[minute].shape)
+    record.p_signal[minute.start:minute.start + 20 * rate_hz] = np.nan  # a gap that begins with the minute
+    wfdb.wrsamp('a01r', rate_hz, record.units, record.sig_name, record.p_signal, fmt=record.fmt, write_dir=str(tmp_path))
+    second = load('apnea_respiration', path=tmp_path, scale='window')
+    changed = np.flatnonzero((first.x != second.x).any((1, 2)))
+    rounded = np.abs(first.x - second.x).max((1, 2)) < 0.05  # the file's own steps may be others now
+    assert changed.size and not rounded[7] and rounded[np.arange(len(first.x)) != 7].all()
+
+
 def test_decimation_passes_breathing_and_stops_what_would_fold():
     seconds = np.arange(100 * 600) / 100
     inner = slice(60, -60)

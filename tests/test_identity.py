@@ -222,7 +222,7 @@ def test_training_a_teacher_trains_identity_networks(study):
 
 @pytest.mark.parametrize('weights, candidates, accept, complaint', [
     (Weights(inhibit=1.0), 1, False, 'no identity networks'), (Weights(inhibit_form='shout'), 1, False, 'shout'),
-    (Weights(), 0, False, 'candidates'), (Weights(), 4, True, 'accept')])
+    (Weights(), -1, False, 'candidates'), (Weights(), 4, True, 'accept')])
 def test_what_cannot_be_inhibited_is_refused(teacher, weights, candidates, accept, complaint):
     with pytest.raises(UserError, match=complaint):
         produce.resolve(produce.Settings('gaussian', weights=weights, candidates=candidates, accept=accept), teacher)

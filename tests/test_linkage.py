@@ -38,6 +38,20 @@ def test_strangers_must_be_strangers_to_the_stimuli():
     assert found['auc'] is None and '0 people without training windows' in found['note']
 
 
+def test_people_may_come_in_any_order():
+    """Interleaved, each person's windows are released by halves all the same; who has a single window cannot be linked and is left out."""
+    study = people(2.0)
+    order = np.argsort(np.arange(len(study.y)) % 60, kind='stable')
+    study = study.take(order)
+    found = linkage.attack(study, study.x, study.x[~study.test][: len(order) // 4])
+    assert found['auc'] > 0.95 and found['control_auc'] > 0.95 and found['people'] == 8
+    lonely = np.flatnonzero(~study.test & (study.subject == 0))[1:]
+    study = study.take(np.setdiff1d(np.arange(len(order)), lonely))
+    assert linkage.attack(study, study.x, study.x[:100])['people'] == 7
+    one_each = study.take(np.unique(study.subject, return_index=True)[1])
+    assert 'two or more' in linkage.attack(one_each, one_each.x, one_each.x)['note']
+
+
 @pytest.mark.parametrize('seed', [0, 1])
 def test_a_seed_gives_the_same(seed):
     study = people(1.0)

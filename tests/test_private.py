@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from neurostim import models, pipeline, private, report
 from neurostim.config import check, default_config
 from neurostim.errors import UserError
-from neurostim.evaluation import differential_privacy
+from neurostim.evaluation import differential_privacy, phase
 from neurostim.excitation import produce
 from neurostim.private import PrivacyOptions
 from neurostim.study import make_study
@@ -31,7 +31,7 @@ def own_scale_study(n=240, seed=0):
     phase = rng.uniform(0, 2 * np.pi, (n, 1))
     x = np.sin(2 * np.pi * np.where(y, 2, 4)[:, None] * np.arange(16) / 16 + phase) + 0.3 * rng.normal(size=(n, 16))
     x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
-    return make_study('waves', x[..., None], y, np.arange(n) * 6 // n, test=np.arange(n) // 2 % 4 == 3, own_scale=True)
+    return make_study('waves', x[..., None], y, np.arange(n) * 6 // n, test=np.arange(n) // 2 % 4 == 3, own_scale='window')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -268,11 +268,22 @@ def test_an_audit_finds_what_is_there(trained):
 
 
 @pytest.mark.parametrize('change, names, complaint', [
-    ({'own_scale': False}, ('mlp',), 'study.scale=window'), ({}, ('mlp', 'cnn'), 'one teacher'),
+    ({'own_scale': ''}, ('mlp',), 'study.scale=window'), ({'own_scale': 'record'}, ('mlp',), 'study.scale=window'),
+    ({}, ('mlp', 'cnn'), 'one teacher'),
     ({'x': np.zeros((240, 5))}, ('mlp',), 'time')])
 def test_where_the_promise_would_not_hold_it_is_not_given(change, names, complaint):
     with pytest.raises(UserError, match=complaint):
         private.train_teacher(dataclasses.replace(own_scale_study(), **change), names, OPTIONS)
+
+
+@pytest.mark.parametrize('own_scale, holds', [('window', True), ('record', True), ('', False)])
+def test_people_are_promised_something_where_no_window_depends_on_others(own_scale, holds):
+    study, options = dataclasses.replace(own_scale_study(), own_scale=own_scale), dataclasses.replace(OPTIONS, unit='subject')
+    if holds:
+        private.check(study, ('mlp',), options)
+    else:
+        with pytest.raises(UserError, match='by its person'):
+            private.check(study, ('mlp',), options)
 
 
 def test_networks_that_are_not_private_are_refused_beside_a_promise():
@@ -284,7 +295,8 @@ def test_networks_that_are_not_private_are_refused_beside_a_promise():
 
 def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):
     study = own_scale_study(200)
-    monkeypatch.setattr(pipeline, 'load_study', lambda config, fold=-1: study)
+    for module in (pipeline, phase):
+        monkeypatch.setattr(module, 'load_study', lambda config, fold=-1: study)
     config = default_config()
     config.teacher.models, config.students = ('mlp',), ('knn',)
     config.teacher.privacy.epsilon, config.teacher.privacy.steps, config.teacher.privacy.batch = 4.0, 10, 50

@@ -1,4 +1,4 @@
-"""The report: every figure of the contract shown as it is, nulls as dashes with their notes, untrusted names escaped, written whole."""
+"""The report: every figure of results.json shown as it is, nulls as dashes with their notes, untrusted names escaped, written whole."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from neurostim import report
+from neurostim import files, report
 
 STUDENTS = {  # kappa real, stimuli, control
     'cnn': (.932, .927, .862), 'gru': (.910, .904, .927), 'mlp': (.872, .874, .687), 'forest': (.819, .858, .437), 'knn': (.1, .05, .0),
@@ -20,7 +20,7 @@ ATTACKERS = {  # inhibited, accuracy, known, stranger, control, stimuli
 
 
 def some_results(students=STUDENTS, classes=('normal', 'apnea'), privacy=True):
-    """Made-up results with everything that the contract knows."""
+    """Made-up results with everything that results.json can hold."""
     def figures(kappa):
         return {'accuracy': (1 + kappa) / 2, 'kappa': kappa, 'sensitivity': .9, 'specificity': .95, 'f1': .91, 'auroc': .97}
 
@@ -288,7 +288,7 @@ def test_a_failure_leaves_the_earlier_report(tmp_path, monkeypatch, stage):
         raise OSError('disk full')
 
     (tmp_path / 'report.html').write_text('earlier')
-    monkeypatch.setattr(*((report.page, 'html', fail) if stage == 'render' else (report.page.os, 'replace', fail)))
+    monkeypatch.setattr(*((report.page, 'html', fail) if stage == 'render' else (files.os, 'replace', fail)))
     with pytest.raises(OSError, match='disk full'):
         report.write(tmp_path / 'report.html', some_results(), {})
     assert (tmp_path / 'report.html').read_text() == 'earlier' and [p.name for p in tmp_path.iterdir()] == ['report.html']

@@ -88,7 +88,7 @@ RESULTS = {
                   'kappa_gap_ci95': [float]}],
     'privacy': None,
 }
-BEYOND = {'notes', 'note', 'kappa_sd', 'surplus', *utility.SECONDARY}  # what the contract does not name but does not forbid
+BEYOND = {'notes', 'note', 'kappa_sd', 'surplus', *utility.SECONDARY}  # beside what scripts rely on
 
 
 def assert_matches(value, schema, where='results'):
@@ -119,7 +119,7 @@ def test_a_run_ends_well_and_quietly(done):
     assert {line['phase'] for line in lines} == {'train', 'excite', 'evaluate'}
 
 
-def test_results_have_the_contracts_shape(done):
+def test_results_have_the_shape_that_scripts_rely_on(done):
     results = results_of(done[0])
     assert_matches(results, RESULTS)
     assert [row['name'] for row in results['students']] == ['mlp', 'knn'] and results['teacher']['models'] == ['mlp']
@@ -194,8 +194,8 @@ def test_what_is_done_is_not_done_again(done, runner, tiny, copy):
 
 @pytest.mark.parametrize('change,message', [
     ('--config.seed=1', r'a teacher of another config \(seed: 0 -> 1\).*another --workdir'),
-    ('--config.teacher.models=cnn', r'models: .*mlp.* -> .*cnn'), ('--config.teacher.training.steps=41', r'training: .*41'),
-    ('--config.study.subjects=7', r'study: .*7'), ('--config.excite.count=301', 'count: 300 -> 301'),
+    ('--config.teacher.models=cnn', r'models: .*mlp.* -> .*cnn'), ('--config.teacher.training.steps=41', 'training.steps: .* -> 41'),
+    ('--config.study.subjects=7', 'study.subjects: .* -> 7'), ('--config.excite.count=301', 'count: 300 -> 301'),
     ('--config.excite.target.name=beta', 'target.name: "dirichlet" -> "beta"')])
 def test_a_changed_config_is_refused_with_what_changed(done, runner, tiny, change, message):
     before = snapshot(done[0])
@@ -306,6 +306,8 @@ def test_an_own_study_from_its_file_to_results(runner, tmp_path):
     assert_refused(runner.run(*own(path, folder, '--phase=evaluate')), 'mine.npz: damaged')
     np.savez(path, **arrays(x=arrays()['x'][:90], y=arrays()['y'][:90], subject=people[:90]))
     assert_refused(runner.run(*own(path, folder, '--phase=evaluate')), "the teacher .* learnt study 'mine'")
+    np.savez(path, **arrays(subject=np.roll(people, 40)))  # as many of all, but others are held out
+    assert_refused(runner.run(*own(path, folder, '--phase=evaluate')), "labels, people or split of 'mine' have changed")
     assert snapshot(folder) == finished
 
 
@@ -433,6 +435,16 @@ def test_a_damaged_folder_is_refused(runner, tiny, copy, damage, phase, message)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = snapshot(copy)
     assert_refused(runner.run(tiny, f'--workdir={copy}', f'--phase={phase}'), message)
+    assert snapshot(copy) == before
+
+
+def test_stimuli_of_another_teacher_are_refused(runner, tiny, copy):
+    """Who deletes a teacher and trains another one has to excite anew: stimuli would tell what that other one had learnt."""
+    manifest = json.loads((copy / 'stimuli' / 'manifest.json').read_text())
+    manifest['manifest']['teacher'] = 'f' * 64
+    (copy / 'stimuli' / 'manifest.json').write_text(json.dumps(manifest))
+    before = snapshot(copy)
+    assert_refused(runner.run(tiny, f'--workdir={copy}', '--phase=evaluate'), 'another teacher.*--phase=excite')
     assert snapshot(copy) == before
 
 

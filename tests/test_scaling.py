@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from neurostim.scaling import fit_scaling
+from neurostim import scaling as scalings
+from neurostim.scaling import fit_scaling, scale_alone
 
 KINDS = {'features': (), 'windows': (6,), 'images': (3, 2)}
 
@@ -42,6 +43,28 @@ def test_inverse_of_forward_is_the_input(case):
         unit = 1 / np.diff(scaling.values).max(1) * np.diff(scaling.knots).max(1)
         allowed = 4e-7 * (np.abs(given) + np.abs(scaling.knots).max(1) + np.abs(forth) * unit)
         assert (np.abs(back - given) <= allowed).all()
+
+
+def test_every_place_of_a_window_is_looked_at(monkeypatch):
+    """However many windows there are: those around an event may all begin at rest."""
+    x = np.random.default_rng(0).normal(size=(400, 20, 1)).astype(np.float32)
+    x[:, :3] = 0
+    whole = fit_scaling(x, 'windows')
+    monkeypatch.setattr(scalings, 'ROWS', 400)  # every 20th sample would be a window's first
+    part = fit_scaling(x, 'windows')
+    np.testing.assert_allclose(part.forward(x).std(), whole.forward(x).std(), rtol=0.2)
+
+
+def test_a_window_is_scaled_by_itself():
+    """In any unit; what hardly varies beside its own height is constant and becomes 0."""
+    x = np.random.default_rng(0).normal(size=(5, 30, 3)) * (1e-9, 1, 1e6)
+    x[3] = (0, 0.1, 32768)
+    scaled = scale_alone(x)
+    np.testing.assert_allclose(scaled[[0, 1, 2, 4]].std(1), 1, rtol=1e-3)
+    np.testing.assert_allclose(np.median(scaled, 1), 0, atol=1e-6)
+    assert not scaled[3].any() and scaled.dtype == np.float32
+    np.testing.assert_allclose(scale_alone(5 * x - 7)[:3, :, 1:], scaled[:3, :, 1:], atol=1e-4)
+    assert np.abs(scale_alone(np.eye(200)[None])).max() == scalings.LARGEST
 
 
 def test_maps_increase_everywhere(case):

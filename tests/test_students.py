@@ -3,6 +3,7 @@
 import functools
 import warnings
 
+import jax
 import numpy as np
 import pytest
 import threadpoolctl
@@ -273,3 +274,22 @@ def test_an_svm_leaves_nothing_out_by_chance():
         held, plain = np.arange(len(x)) % 5 == 0, np.arange(len(x)) % 2 == 0
         given, not_given = (students.fit('svm', x, one_hot(y), 0, held, plain=mask, apart=False).predict(x) for mask in (plain, None))
         np.testing.assert_array_equal(given, not_given)
+
+
+def test_no_student_begins_as_a_network_of_the_teacher(monkeypatch):
+    """Members, identity networks and novices of the same seed have keys of their own."""
+    keys = []
+
+    def fit_nothing(spec, options, key, *data):
+        keys.append(key)
+        raise StopIteration
+
+    monkeypatch.setattr(students.training, 'fit', fit_nothing)
+    x, y = toy()
+    for name in students.models.NAMES:
+        with pytest.raises(StopIteration):
+            fit(name, x, one_hot(y), 3)
+    taken = np.r_[:100, 1000:1100, 2000:2100]
+    others, mine = (np.asarray(jax.random.key_data(found)) for found in (
+        jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), taken), jax.numpy.stack(keys)))
+    assert len(np.unique(mine, axis=0)) == len(mine) and len(np.unique(np.r_[mine, others], axis=0)) == len(mine) + len(others)

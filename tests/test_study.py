@@ -27,7 +27,7 @@ def save(folder: pathlib.Path, **replaced) -> pathlib.Path:
 
 @pytest.mark.parametrize('shape, kind', [((24, 5), 'features'), ((24, 9, 1), 'windows'), ((24, 4, 4, 1), 'images')])
 def test_own_study_of_every_kind(tmp_path, shape, kind):
-    x = np.zeros(shape, int)
+    x = np.arange(np.prod(shape)).reshape(shape)
     study = load('own_study', path=save(tmp_path, x=x))
     assert study.name == 'ours' and study.kind == kind and study.x.dtype == np.float32 and study.shape == x.shape[1:]
     assert study.classes == ('class 0', 'class 1') and len(study.channels) == x.shape[-1] and study.sampling_rate_hz is None
@@ -55,6 +55,7 @@ def test_own_study_with_everything(tmp_path):
     ({'x': np.zeros(24)}, "'x' has 1 dimensions"),
     ({'x': np.zeros((24, 0, 2))}, "'x' is empty"),
     ({'x': np.zeros((0, 10, 2)), 'y': np.zeros(0, int), 'subject': np.zeros(0, int)}, "'x' is empty"),
+    ({'x': np.tile([[[3.0, 7.0]]], (24, 10, 1))}, "'x' never changes"),
     ({'x': np.full((24, 5), 'a')}, "'x' has dtype <U1"),
     ({'x': np.zeros((24, 5), complex)}, "'x' has dtype complex128"),
     ({'x': np.where(np.arange(24) == 7, np.nan, 0.0)[:, None]}, 'non-finite samples in 1 windows, the first is window 7'),
@@ -99,6 +100,20 @@ def test_bad_own_study_is_refused_without_a_warning(tmp_path, replaced, message)
         warnings.simplefilter('error')
         load('own_study', path=path)
     assert str(path) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_windows_scaled_by_themselves(tmp_path):
+    """None depends on another; features have no time to be scaled along."""
+    x = np.random.default_rng(0).normal(size=(24, 10, 2)) * (3e-6, 50)
+    changed = np.where(np.arange(24)[:, None, None] == 5, -7 * x, x)
+    first, second = (load('own_study', path=save(tmp_path, x=windows, channels=None), scale='window') for windows in (x, changed))
+    assert first.own_scale == 'window'
+    np.testing.assert_allclose(first.x.std(1), 1, rtol=1e-3)
+    others = np.arange(24) != 5
+    np.testing.assert_array_equal(first.x[others], second.x[others])
+    np.testing.assert_allclose(first.x, np.where(others[:, None, None], 1, -1) * second.x, atol=1e-4)
+    with pytest.raises(UserError, match="leave it 'none'"):
+        load('own_study', path=save(tmp_path, x=x[:, 0], channels=None), scale='window')
 
 
 @pytest.mark.parametrize('damage', [
@@ -208,6 +223,9 @@ def test_one_person_is_held_out_even_of_one_class():
     for person in range(6):
         fold = hold_out_subject(study, person)
         np.testing.assert_array_equal(fold.test, study.subject == person)
+        assert len(np.unique(fold.group[fold.test])) == 1 and not np.isin(fold.group[fold.test], fold.group[~fold.test]).any()
+    pooled = [np.unique(hold_out_subject(study, person).part(test=True).group) for person in range(6)]
+    assert len(np.unique(np.concatenate(pooled))) == 6  # intervals over pooled folds are over people
     assert set(hold_out_subject(study, 0).part(test=True).y) == {0}
 
 

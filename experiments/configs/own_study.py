@@ -4,7 +4,9 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
 
 Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use, how long
 the flow is trained, how many stimuli there are and whether novices sift them, in a rehearsal by which method, in which steps and towards
-which targets they are made, and whether the teacher learns from unexcited draws too. What the command line names is not chosen.
+which targets they are made, and whether the teacher learns from unexcited draws too. What the command line names is not chosen; marginals
+are as the method's rehearsal found them unless it names the method. `--config.study.scale=window` scales each window by itself, which
+differential privacy needs.
 """
 
 from neurostim.config import default_config
@@ -14,6 +16,7 @@ def get_config():
     """The defaults, on the user's file, and where they can be, chosen by it."""
     config = default_config()
     config.study.name = 'own_study'
+    config.study.scale = 'none'
     # The linear one is the best of all on a few hundred feature vectors; elsewhere it is left out.
     config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'mlp', 'linear')
     config.teacher.training.shift = -1.0

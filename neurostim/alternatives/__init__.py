@@ -25,7 +25,6 @@ METHODS: dict[str, Method] = {
     **private.METHODS}
 CERTAIN = ('real', 'gan', 'vae', 'diffusion')  # labelled by their class, and so worth the teacher's labels too
 NAMES = (*METHODS, *(name + SOFT for name in CERTAIN))
-SHAREABLE = tuple(name for name in NAMES if not name.startswith('real'))
 
 
 def origin(name: str) -> str | None:

@@ -47,10 +47,10 @@ class Method(NamedTuple):
       check: (study, teacher, count, options) -> None; raises a UserError where the method does not suit the study or the teacher.
       depends: (teacher, count, options) -> a dict as JSON can hold it: what of the options a data set depends on. Where excitation makes
         it, the resolved settings, 'method' among them.
-      timed: as `make`, but -> (Stimuli, seconds without compilation); None where a method cannot tell them apart.
+      timed: in place of `make`, -> (Stimuli, seconds without compilation); None where a method cannot tell them apart.
     """
 
-    make: Callable[[Study, Teacher, int, int, Options], Stimuli]
+    make: Callable[[Study, Teacher, int, int, Options], Stimuli] | None
     check: Callable[[Study, Teacher, int, Options], None] = lambda *_: None
     depends: Callable[[Teacher, int, Options], dict] = asked
     timed: Callable[[Study, Teacher, int, int, Options], tuple[Stimuli, float]] | None = None

@@ -38,11 +38,6 @@ def timed(name: str, study: Study, teacher: Teacher, count: int, seed: int, opti
     return produce.generate_timed(teacher, settings(name, teacher, count, options), seed, use)
 
 
-def make(*arguments) -> Stimuli:
-    """The stimuli of :func:`timed`."""
-    return timed(*arguments)[0]
-
-
 def check(name: str, study: Study, teacher: Teacher, count: int, options: Options) -> None:
     """Refuses what does not suit the teacher."""
     del study
@@ -54,4 +49,4 @@ def depends(name: str, teacher: Teacher, count: int, options: Options) -> dict:
     return dataclasses.asdict(settings(name, teacher, count, options))
 
 
-METHODS = {name: Method(*(functools.partial(function, name) for function in (make, check, depends, timed))) for name in SETTINGS}
+METHODS = {name: Method(None, *(functools.partial(function, name) for function in (check, depends, timed))) for name in SETTINGS}

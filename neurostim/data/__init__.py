@@ -1,7 +1,7 @@
 """Where a study comes from: one file a source, and the file's name is the source's name.
 
 ``load('apnea_respiration', path='FOLDER', channels=('Resp N', 'SpO2'))`` imports ``neurostim.data.apnea_respiration`` and calls
-its ``load(*, path, seed, channels, split)``. Sources are imported on use, because some need slow libraries.
+its ``load``, with those of these arguments that it takes. Sources are imported on use, because some need slow libraries.
 """
 
 from __future__ import annotations

@@ -65,10 +65,14 @@ def read_beats(folder: pathlib.Path, record: str) -> np.ndarray:
     return seconds
 
 
-def read_respiration(folder: pathlib.Path, record_name: str, channels: tuple[str, ...]) -> np.ndarray:
+def read_respiration(folder: pathlib.Path, record_name: str, channels: tuple[str, ...], alone_seconds: int | None = None) -> np.ndarray:
     """float32 [seconds, channels]: respiration signals at 1 Hz in the file's units, without gaps.
 
     Official files hold 100 samples a second and are decimated through an anti-alias filter; other files hold 1.
+
+    Args:
+      alone_seconds: where given, each stretch of so many seconds is read as if there were no others: neither filter nor bridge over a gap
+        reaches beyond it. A stretch without a valid sample is 0, an incomplete last one is left out.
 
     Raises:
       UserError: a file or channel is missing or malformed, a rate is not a whole number, or a channel is empty.
@@ -82,20 +86,25 @@ def read_respiration(folder: pathlib.Path, record_name: str, channels: tuple[str
     record = _read(f'{path}.dat', wfdb.rdrecord, str(path), channel_names=list(channels))
     if record.p_signal is None or len(record.p_signal) != header.sig_len:
         raise UserError(f'{path}.dat: does not hold the {header.sig_len} samples that {path}.hea announces: {REMEDY}')
-    x = np.empty((header.sig_len, len(channels)))
+    rate_hz = int(header.fs)
+    length = alone_seconds * rate_hz if alone_seconds else header.sig_len
+    stretches = np.empty((header.sig_len // length, length, len(channels)))
     for column, channel in enumerate(channels):
-        lowest = DROPOUT_PERCENT if channel == 'SpO2' else -np.inf
-        x[:, column] = _fill_gaps(record.p_signal[:, record.sig_name.index(channel)], f'{path}.dat: channel {channel}', lowest)
-    return decimate_to_1_hz(x, int(header.fs)).astype(np.float32)
+        samples = record.p_signal[:, record.sig_name.index(channel)]
+        good = np.isfinite(samples) & (np.nan_to_num(samples, nan=-np.inf) >= (DROPOUT_PERCENT if channel == 'SpO2' else -np.inf))
+        if not good.any():
+            raise UserError(f'{path}.dat: channel {channel} has no valid sample: leave the channel out of study.channels')
+        for stretch in range(len(stretches)):
+            own = slice(stretch * length, (stretch + 1) * length)
+            stretches[stretch, :, column] = _fill_gaps(samples[own], good[own])
+    slow = decimate_to_1_hz(stretches.swapaxes(0, 1).reshape(length, -1), rate_hz)
+    return slow.reshape(len(slow), -1, len(channels)).swapaxes(0, 1).reshape(-1, len(channels)).astype(np.float32)
 
 
-def _fill_gaps(samples: np.ndarray, what: str, lowest: float) -> np.ndarray:
-    """Replaces samples that are missing or below `lowest` by a straight line between their neighbours (held at the ends)."""
-    good = np.isfinite(samples) & (np.nan_to_num(samples, nan=-np.inf) >= lowest)
-    if not good.any():
-        raise UserError(f'{what} has no valid sample: leave the channel out of study.channels')
+def _fill_gaps(samples: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Replaces samples that are not good by a straight line between their neighbours (held at the ends), or by 0 where none is."""
     index = np.arange(len(samples))
-    return np.interp(index, index[good], samples[good])
+    return np.interp(index, index[good], samples[good]) if good.any() else np.zeros(len(samples))
 
 
 def decimate_to_1_hz(x: np.ndarray, rate_hz: int) -> np.ndarray:

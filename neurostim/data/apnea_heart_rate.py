@@ -59,7 +59,7 @@ def load(*, path=None, seed: int = 0, window_seconds: int = 300, split: str = 'o
         group, test, notes = person, study.hold_out_groups(person, label, len(apnea_ecg.CLASSES), seed=seed), ()
     return study.make_study(
         'apnea_heart_rate', np.concatenate([r['windows'] for r in records]), label, person, group=group, test=test, notes=notes,
-        classes=apnea_ecg.CLASSES, channels=('heart rate',), sampling_rate_hz=1, where=str(folder))
+        classes=apnea_ecg.CLASSES, channels=('heart rate',), sampling_rate_hz=1, where=str(folder), own_scale='record')
 
 
 class ApneaHeartRate(Records, skip_registration=True):

@@ -11,18 +11,19 @@ import numpy as np
 from neurostim.data import apnea_ecg, find_data
 from neurostim.data.prepared import Records, load_records
 from neurostim.errors import UserError, choose
+from neurostim.scaling import LARGEST, scale_alone
 from neurostim.study import Study, make_study
 
 PEOPLE = ('a01', 'a02', 'a03', 'a04', 'b01', 'c01', 'c02', 'c03')
 WINDOW_SECONDS = 60
 BLOCK_MINUTES = 30
-LARGEST = 8.0  # after scaling; movements reach many times a breath
 NORMAL_SPO2, SPO2_UNIT = 95.0, 5.0  # percent; see `scale_record`
 
 
 def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'blocks',
          scale: str = 'record') -> Study:
-    """Windows [3951, 60, channels] of two classes; groups are blocks of 30 minutes of a record.
+    """Windows [3951, 60, channels] of two classes; groups are blocks of 30 minutes of a record, or people who are
+    held out.
 
     Args:
       path: the database's folder, or one that holds it as `apnea-ecg-1.0.0`; None asks NEUROSTIM_DATA_DIR.
@@ -47,11 +48,12 @@ def load(*, path=None, channels: tuple[str, ...] = ('Resp N',), split: str = 'bl
     records = load_records(ApneaRespiration, folder, tuple(channels), scale)
     person = np.concatenate([[r['person']] * len(r['label']) for r in records])
     block = np.concatenate([r['minute'] // BLOCK_MINUTES for r in records])
+    strangers = np.isin(person, held_out)
     return make_study(
         'apnea_respiration', np.concatenate([r['windows'] for r in records]), np.concatenate([r['label'] for r in records]), person,
-        group=[f'{p} block {b}' for p, b in zip(person, block, strict=True)],
-        test=block % 3 == 2 if split == 'blocks' else np.isin(person, held_out),
-        classes=apnea_ecg.CLASSES, channels=channels, sampling_rate_hz=1, where=str(folder), own_scale=scale == 'window')
+        group=np.where(strangers, person, [f'{p} block {b}' for p, b in zip(person, block, strict=True)]),
+        test=block % 3 == 2 if split == 'blocks' else strangers,
+        classes=apnea_ecg.CLASSES, channels=channels, sampling_rate_hz=1, where=str(folder), own_scale=scale)
 
 
 def _people_held_out(split: str) -> list[str]:
@@ -83,7 +85,8 @@ class ApneaRespiration(Records, skip_registration=True):
     def examples(self):
         for person in PEOPLE:
             record = f'{person}r'
-            x = self.scale(apnea_ecg.read_respiration(self.folder, record, self.channels), self.channels)
+            alone = WINDOW_SECONDS if self.scale is scale_window else None
+            x = self.scale(apnea_ecg.read_respiration(self.folder, record, self.channels, alone), self.channels)
             label = apnea_ecg.read_labels(self.folder, record)
             minutes = min(len(label), len(x) // WINDOW_SECONDS)  # some records end within a labelled minute
             if minutes < len(label) - 2:
@@ -111,10 +114,7 @@ def scale_window(x: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     """Scales one record's [seconds, channels], each window by itself: its median becomes 0, its standard deviation 1."""
     del channels
     whole = len(x) // WINDOW_SECONDS * WINDOW_SECONDS
-    windows = x[:whole].reshape(-1, WINDOW_SECONDS, x.shape[1])
-    unit = np.maximum(windows.std(1, keepdims=True), 1e-6)
-    scaled = np.clip((windows - np.median(windows, 1, keepdims=True)) / unit, -LARGEST, LARGEST)
-    return scaled.reshape(whole, -1).astype(np.float32)
+    return scale_alone(x[:whole].reshape(-1, WINDOW_SECONDS, x.shape[1])).reshape(whole, -1)
 
 
 SCALES = {'record': scale_record, 'window': scale_window}

@@ -21,22 +21,28 @@ import pathlib
 import numpy as np
 
 from neurostim.data.npz import read_npz
-from neurostim.errors import UserError
+from neurostim.errors import UserError, choose
+from neurostim.scaling import scale_alone
 from neurostim.study import Study, make_study
 
 MOST_NUMBERS = 2**29  # in all windows: a run needs several copies of them
 
 
-def load(*, path=None) -> Study:
+def load(*, path=None, scale: str = 'none') -> Study:
     """The study in the `.npz` file `path`, named after the file.
 
     Groups are subjects; where a given `split` divides a subject, the two parts of that subject.
+
+    Args:
+      scale: 'none' takes windows as they come; 'window' gives each channel of a window a median of 0 and a standard deviation of 1, so
+        that no window depends on another (which differential privacy needs) and how strong a signal is among others is lost.
 
     Raises:
       UserError: see :func:`neurostim.data.npz.read_npz` and :func:`neurostim.study.make_study`; also a malformed optional array.
     """
     if not path:
         raise UserError('study.path is empty: give your study with --config.study.path=FILE.npz')
+    choose(scale, ('none', 'window'), 'study.scale')
     where = str(path)
     arrays = read_npz(path, ('x', 'y', 'subject'), ('split', 'classes', 'channels', 'sampling_rate_hz'))
     names = {key: _names(arrays[key], key, where) for key in ('classes', 'channels') if key in arrays}
@@ -52,6 +58,10 @@ def load(*, path=None) -> Study:
     study = make_study(
         pathlib.Path(path).stem, arrays['x'], arrays['y'], arrays['subject'], test=test, group=group, notes=notes, where=where,
         sampling_rate_hz=_rate(arrays['sampling_rate_hz'], where) if 'sampling_rate_hz' in arrays else None, **names)
+    if scale == 'window':
+        if study.kind != 'windows':
+            raise UserError(f"study.scale is 'window', but {where} holds {study.kind}, no time series: leave it 'none'")
+        study = dataclasses.replace(study, x=scale_alone(study.x), own_scale='window')
     some = study.at_most(len(study.y), MOST_NUMBERS)
     taken = f'{len(some.y)} of {len(study.y)} windows are used, drawn at random: of all the memory could not hold copies'
     return study if some is study else dataclasses.replace(some, notes=(*notes, taken))

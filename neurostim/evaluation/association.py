@@ -161,7 +161,7 @@ def train_attackers(study: Study, scaled: np.ndarray, people: People, names: tup
 
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
            names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> dict:
-    """The contract's `association` entry; `attackers` is None, with a note, where too few people can be told apart.
+    """The `association` entry of results.json; `attackers` is None, with a note, where too few people can be told apart.
 
     Args:
       scaled: the study's windows, scaled.

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import pathlib
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from neurostim import models, students, training
 from neurostim.errors import UserError
 from neurostim.evaluation import utility
+from neurostim.files import write_whole
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 
@@ -25,7 +25,7 @@ TWINS = ('real', 'real_soft')  # true labels, the teacher's
 HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
-FEW_GROUPS = 6  # below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
+FEW_GROUPS = 6  # or people, below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
 class Source(NamedTuple):
@@ -114,13 +114,9 @@ class Cache:
         path = self._path(task)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
-        # Processes and threads may come to the same student.
-        temporary = path.with_name(f'{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp')
-        temporary.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
-        os.replace(temporary, path)
+        write_whole(path, buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
 
     def _path(self, task):
         if self._folder is None:
@@ -241,12 +237,12 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
 
 def compare(names: tuple[str, ...], seeds: int, predictions: dict[Task, np.ndarray], test: Study,
             draws: int = 2000) -> tuple[list[dict], dict]:
-    """The contract's rows, one a student, and the confusion matrices summed over seeds.
+    """The `students` of results.json, a row each, and the confusion matrices summed over seeds.
 
-    Besides the contract's figures a row has the standard deviation of kappa over seeds (`kappa_sd`) and the secondary metrics, and a
-    `note` where the test windows come from too few groups for an interval that can be relied on.
+    Besides accuracies, kappas and the gap a row has the standard deviation of kappa over seeds (`kappa_sd`), the secondary metrics, and a
+    `note` where the test windows come from too few groups or people for an interval that can be relied on.
     """
-    classes, groups = len(test.classes), len(np.unique(test.group))
+    classes, groups, people = len(test.classes), len(np.unique(test.group)), len(np.unique(test.subject))
     rows, matrices = [], {}
     for name in names:
         row = {'name': name, 'seeds': seeds}
@@ -259,8 +255,8 @@ def compare(names: tuple[str, ...], seeds: int, predictions: dict[Task, np.ndarr
             test.y, test.group, called['real'], called['stimuli'], classes, draws)
         if groups < 2:
             row['note'] = 'no interval: all test windows are of one subject, record or block'
-        elif groups < FEW_GROUPS:
-            row['note'] = f'the interval rests on {groups} test subjects, records or blocks: it is too narrow'
+        elif min(groups, people) < FEW_GROUPS:
+            row['note'] = f'the interval rests on {groups} test subjects, records or blocks, of {people} people: it is too narrow'
         matrices[name] = {source: sum(utility.confusion(test.y, c, classes) for c in called[source]) for source in SOURCES}
         rows.append(row)
     return rows, matrices

@@ -23,7 +23,7 @@ SHORTEST = 16  # samples of a window that has a spectrum to speak of
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, seed: int = 0) -> dict:
     """Whether a person's rank among all by nearness to stimuli tells who is in: AUC with a 95 % bootstrap interval over people.
 
-    The positive control releases every other training window instead of stimuli and is given the windows between: who can
+    The positive control releases every other training window of each person instead of stimuli and is given the windows between: who can
     be linked at all is linked there. Time series are compared a second time by their spectra, under 'spectra': whose rhythm begins a
     little later is still the same person.
 
@@ -31,11 +31,12 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, seed: int = 0)
       scaled: the study's windows, scaled [n, *shape].
       stimuli: scaled [m, *shape].
     """
-    inside = np.unique(study.subject[~study.test])
-    strangers = np.setdiff1d(study.subject, inside)
+    learnt = study.subject[~study.test]
+    inside = np.flatnonzero(np.bincount(learnt) >= 2)  # of one window nothing is left when it is released
+    strangers = np.setdiff1d(study.subject, learnt)
     if min(len(inside), len(strangers)) < FEWEST:
         return {'auc': None, 'auc_ci95': None, 'control_auc': None,
-                'note': f'{len(strangers)} people without training windows, {len(inside)} with some: each takes {FEWEST}'}
+                'note': f'{len(strangers)} people without training windows, {len(inside)} with two or more: each takes {FEWEST}'}
     entry = _rank(study, scaled.reshape(len(scaled), -1), stimuli.reshape(len(stimuli), -1), inside, strangers, seed)
     if study.kind == 'windows' and study.shape[0] >= SHORTEST:
         found = _rank(study, *spectra(scaled, stimuli), inside, strangers, seed)
@@ -56,8 +57,8 @@ def _rank(study: Study, flat: np.ndarray, made: np.ndarray, inside: np.ndarray, 
     """The figures for windows [n, d] and stimuli [m, d], which any distance can be taken between."""
     rng = np.random.default_rng(seed)
     made = made if len(made) <= MOST_STIMULI else made[rng.permutation(len(made))[:MOST_STIMULI]]
-    train = np.flatnonzero(~study.test)
-    released, between = train[::2], train[1::2]
+    of_people = [np.flatnonzero(~study.test & (study.subject == person)) for person in np.unique(study.subject[~study.test])]
+    released, between = (np.concatenate([rows[first::2] for rows in of_people]) for first in (0, 1))
     people = np.concatenate([inside, strangers])
     known = np.isin(people, inside)
     # As many of others for everybody: who has none of their own among them would otherwise seem to have nearer ones.

@@ -111,7 +111,7 @@ def rmia(scores: np.ndarray, member: np.ndarray, population: np.ndarray, gamma: 
 
 
 def figures(scores: np.ndarray, member: np.ndarray, group: np.ndarray, seed: int = 0) -> dict:
-    """The contract's figures of an attack's scores [models, n]: AUC with a 95 % interval over groups of windows (people, records or
+    """Figures of an attack's scores [models, n]: AUC with a 95 % interval over groups of windows (people, records or
     blocks), and the true positive rate at 1 % false positives; and a lower bound of epsilon that the attack proves with 95 %
     confidence, were models and windows independent (Clopper and Pearson; jax_privacy.auditing).
 
@@ -150,7 +150,7 @@ def halves(units: np.ndarray, models: int, seed: int) -> np.ndarray:
 
 def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.ShadowOptions | None = None, seed: int = 0,
            progress: Callable[[int], None] = lambda done: None) -> dict:
-    """The contract's `membership` entry.
+    """The `membership` entry of results.json.
 
     Args:
       scaled: the study's windows, scaled.
@@ -203,7 +203,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, cop
 
 
 def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed, copies_differ):
-    """The contract's figures by online LiRA, and every other attack beside them."""
+    """The entry's figures by online LiRA, and every other attack beside them."""
     who = member[:, chosen]
     attacks = []
     for source in ('real', 'stimuli'):

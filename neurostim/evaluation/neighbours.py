@@ -28,7 +28,7 @@ def nearest(x: np.ndarray, to: np.ndarray) -> np.ndarray:
 
 
 def measure(study: Study, scaled: np.ndarray, stimuli: np.ndarray, seed: int = 0) -> dict:
-    """The contract's `neighbours` entry: median distances to the nearest training window, and their ratio with a 95 % interval over
+    """The `neighbours` entry of results.json: median distances to the nearest training window, and their ratio with a 95 % interval over
     held-out people, or over test groups where people are in both parts.
 
     Args:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 
 import numpy as np
 
 import neurostim.teacher as teachers
-from neurostim import pipeline, private, release, report
-from neurostim.config import privacy_options
+from neurostim import private, release, report
+from neurostim import workdir as workdirs
+from neurostim.config import load_study, privacy_options
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
 from neurostim.excitation import produce, store
-from neurostim.progress import MetricsWriter, Progress, plain
+from neurostim.files import as_json, changes, write_whole
+from neurostim.progress import MetricsWriter, Progress
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -31,12 +32,12 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     summary = store.summary(workdir / 'stimuli')
     manifest = store.manifest(workdir / 'stimuli')
     settings = produce.from_manifest(manifest)
+    if manifest['teacher'] != teacher.digest():  # which may have learnt from what is held out now
+        raise UserError(f'{workdir / "stimuli"} was made with another teacher than {workdir / "teacher"} holds: delete it and run '
+                        '--phase=excite again')
     _check_same_windows(config, workdir)
-    study = pipeline.load_study(config)
-    trained_on = pipeline.read_beside(workdir / 'teacher' / 'study.json')
-    if trained_on != plain(pipeline.describe(study)):
-        raise UserError(f"the teacher in {workdir} learnt study {trained_on['name']!r} ({trained_on['train_windows']} training windows), "
-                        f'but the config names {study.name!r} ({int((~study.test).sum())}): evaluate with the same study.*')
+    study = load_study(config)
+    workdirs.check_study(workdir / 'teacher', study)
     stimuli = store.read(workdir / 'stimuli')
     seed = manifest['seed']
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
@@ -57,36 +58,32 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
                 update = stack.enter_context(progress).update
             like_these = shadow_options(settings, teacher.shift)
             attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, like_these, update)
-        if (workdir / 'teacher' / pipeline.LEDGER).exists():
+        if (workdir / 'teacher' / workdirs.LEDGER).exists():
             say('evaluate: a second training with canaries audits differential privacy')
-            ledger = private.Ledger(**pipeline.read_beside(workdir / 'teacher' / pipeline.LEDGER))
+            ledger = private.Ledger(**workdirs.read_beside(workdir / 'teacher' / workdirs.LEDGER))
             attacks['differential_privacy'] = promise(config, study, teacher, ledger)
     results = assemble(study, teacher, stimuli_entry(summary, settings), rows, attacks)
     pictures = _pictures(study, teacher, stimuli, matrices, config)
     report.write(workdir / 'report.html', results, pictures)
-    temporary = workdir / 'results.json.tmp'
-    temporary.write_text(json.dumps(results, indent=1))
-    os.replace(temporary, workdir / 'results.json')
+    write_whole(workdir / 'results.json', json.dumps(results, indent=1))
     release.write(workdir, results, config.release.licence)
-    print(report.table(results))
-    print(f'report: {workdir / "report.html"}')
+    say(report.table(results))
+    say(f'report: {workdir / "report.html"}')
 
 
 def _check_same_windows(config, workdir: pathlib.Path) -> None:
     """Refuses a config whose test windows may be among those that the teacher has learnt from: the seed and the options of the study
     decide who is held out. Where the files lie may differ, as on another machine."""
-    learnt = pipeline.read_beside(workdir / 'teacher' / 'config.json')
-    wanted = plain({**config.study.to_dict(), 'seed': config.seed})
-    learnt = {**learnt['study'], 'seed': learnt['seed']}
-    changed = [f'{key}: {learnt.get(key)!r} -> {wanted.get(key)!r}' for key in sorted({*learnt, *wanted} - {'path'})
-               if learnt.get(key) != wanted.get(key)]
+    learnt = workdirs.read_beside(workdir / 'teacher' / 'config.json')
+    changed = changes({**learnt['study'], 'seed': learnt['seed'], 'path': None},
+                      as_json({**config.study.to_dict(), 'seed': config.seed, 'path': None}))
     if changed:
         raise UserError(f'the teacher in {workdir} learnt from another study ({"; ".join(changed)}): '
                         'evaluate with the same study.* and seed, or choose another --workdir')
 
 
 def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
-    """The contract's `stimuli` entry from a store's summary, and the surplus that they were made with."""
+    """The `stimuli` entry of results.json from a store's summary, and the surplus that they were made with."""
     totals = summary.get('totals', {})
     seconds = totals.get('seconds')
     attempts = totals.get('attempts')
@@ -122,8 +119,8 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
 def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], privacy: dict | None = None) -> dict:
     """The whole of results.json."""
     test = study.part(test=True)
-    return plain({
-        'study': pipeline.describe(study),
+    return as_json({
+        'study': study.describe(),
         'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
         'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': [*study.notes, *_limits(study)]})
 
@@ -139,7 +136,7 @@ def _limits(study: Study) -> list[str]:
 
 def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
            shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None) -> dict:
-    """The contract's `privacy` entry: what attackers make of the stimuli.
+    """The `privacy` entry of results.json: what attackers make of the stimuli.
 
     Args:
       settings: by which the stimuli were made: where identity networks were inhibited, these are shown among the attackers; None
@@ -174,7 +171,7 @@ def shadow_options(settings: produce.Settings, shift: float = 0.0) -> shadows.Sh
 
 
 def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> dict:
-    """The contract's `differential_privacy` entry."""
+    """The `differential_privacy` entry of results.json."""
     options = privacy_options(config)
     return {'unit': options.unit, 'epsilon': ledger.epsilon, 'delta': options.delta, 'noise_multiplier': ledger.noise_multiplier,
             'components': [f'{part["name"]}: {part["epsilon"]:.2f}' for part in ledger.components],

@@ -215,7 +215,8 @@ def _around(x, stimuli):
 def run(pipeline, key, member: np.ndarray, x: np.ndarray, y: np.ndarray, progress: Callable[[int], None] = lambda done: None) -> Scores:
     """Runs a pipeline for every row of `member` [pipelines, n]: Scores of [pipelines, n].
 
-    On CPU two at a time in threads, which keeps two cores busier than a batch would: products of a batch of small networks are slow there.
+    As many at a time as there are cores, in threads, which keeps cores busier than a batch would: products of a batch of small networks
+    are slow there.
     """
     counts = member.sum(1)
     rng = np.random.default_rng(0)

@@ -56,14 +56,14 @@ def noises(spectrum, time: int):
 
 
 def lines(time: int) -> np.ndarray:
-    """[time, places]: what makes of a number a place straight lines from the middle of each place to that of the next."""
+    """[time, places]: the matrix that makes of one number a place straight lines from the middle of each place to that of the next."""
     places = columns.places(time)
     middle = (np.arange(places) + 0.5) * (time // places)
     return np.stack([np.interp(np.arange(time), middle, row) for row in np.eye(places)], 1).astype(np.float32)
 
 
 def assemble(numbers, noise):
-    """One window [time, channels] of which `numbers` [places, 1 + bands, channels] are seen, made of `noise` [bands, time, channels].
+    """One window [time, channels] of which bands see `numbers` [places, 1 + bands, channels], made of `noise` [bands, time, channels].
 
     How strong a band's noise happens to be at a place is divided out, or its chance would come on top of that which the numbers hold.
     """

@@ -13,6 +13,7 @@ import time
 import jax
 
 from neurostim.errors import UserError
+from neurostim.files import write_whole
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of the batch that should fit the cache
 SECONDS = 0.5  # that each batch is measured for, at least
@@ -44,11 +45,8 @@ def fastest(teacher, settings, make_call, first_guess: int) -> int:
         rates = {batch: _rate(teacher, dataclasses.replace(settings, batch=batch, lanes=batch), make_call)
                  for batch in sorted({max(1, int(factor * first_guess)) for factor in FACTORS})}
         known = {**_read(path), key: {'batch': max(rates, key=rates.get), 'stimuli_per_second': rates}}
-        temporary = path.with_name(f'{path.name}.{os.getpid()}')
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(known, indent=1))
-            os.replace(temporary, path)
+            write_whole(path, json.dumps(known, indent=1))
         except OSError as error:
             raise UserError(f'excite.batch -1 remembers what it measures in {path}, which cannot be written ({error.strerror}): '
                             'set XDG_CACHE_HOME to a folder that can, or give excite.batch a number') from error

@@ -228,13 +228,13 @@ def pick(mask, a, b):
 
 
 class Progress(NamedTuple):
-    """Where each lane stands: all int32 [lanes] but the last two.
+    """Where each lane stands: int32 [lanes], unless said otherwise.
 
     Attributes:
       slot: the stimulus worked on, counted from the call's first; `count` for an idle lane.
       attempt, step: of this stimulus; steps since the attempt began.
       total: steps over all attempts of this stimulus.
-      best_belief, best_x, best_probabilities: this stimulus's best so far.
+      best_belief, best_x, best_probabilities: this stimulus's best so far, float32 [lanes], [lanes, *shape], [lanes, classes].
     """
 
     slot: jax.Array

@@ -180,7 +180,7 @@ def steps_for(windows: int, options: FlowOptions) -> int:
 
 
 def suits(shape: tuple[int, ...]) -> bool:
-    """Whether windows of this shape are time series long enough, and not so long, or of so many channels, that patches are large."""
+    """Whether windows of this shape are time series, long enough, whose patches have at most `LARGEST_PATCH` numbers."""
     return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES and math.ceil(shape[0] / POSITIONS) * shape[1] <= LARGEST_PATCH
 
 

@@ -19,7 +19,7 @@ DRAWS = 16_384  # whose quantiles are compared with those of the windows
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
 SERIES_NUMBERS = 2**23  # most in draws of time series, which have a channel's quantiles in common
 LEAST_DRAWS = 256
-CORRECTIONS, SEEN = 3, 768  # how often, and at how many draws is looked to correct what is seen of them
+CORRECTIONS, SEEN = 3, 768  # rounds in which what bands see of draws is corrected, and draws looked at in each
 LEVELS = np.concatenate([[0.001, 0.005], np.linspace(0.02, 0.98, 29), [0.995, 0.999]])
 FEWEST = 10  # windows beyond the outermost quantile: it is no single window's
 

@@ -313,7 +313,7 @@ def modulated(shape) -> Parameterisation:
 
 
 def banded(shape) -> Parameterisation:
-    """What is seen of a long window by bands, from the mixture of it, and noise that it is seen of."""
+    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength."""
     time, channels = shape
     bins = (time // 2, channels)
 

@@ -61,7 +61,8 @@ class Settings:
       count: stimuli in all; -1 chooses as many as the teacher learnt windows, within `COUNT`, and fewer long ones, which would fill the
         memory.
       steps, learning_rate, temperature, accept, chain, attempts, candidates, marginals, weights: see
-        :class:`neurostim.excitation.engine.Options`; steps -1 and learning rate 0 take the method's own.
+        :class:`neurostim.excitation.engine.Options`; steps -1, learning rate 0 and candidates 0 take what was rehearsed, else the
+        method's own (one candidate). Marginals that are as they come in the rehearsal are put right by naming the method.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
@@ -79,7 +80,7 @@ class Settings:
     accept: bool = False
     chain: int = 1
     attempts: int = 20
-    candidates: int = 1
+    candidates: int = 0
     marginals: bool = True
     batch: int = 0
     lanes: int = 0
@@ -107,13 +108,15 @@ def check(settings: Settings) -> None:
       UserError: an unknown name, or a value out of range.
     """
     choose(settings.method, ('auto', engine.AMORTISED, *parameterisations.NAMES), 'excite.method')
-    for name, least in (('count', 1), ('attempts', 1), ('candidates', 1), ('chain', 1), ('surplus', 0), ('batch', -1), ('lanes', 0),
+    for name, least in (('count', 1), ('attempts', 1), ('candidates', 0), ('chain', 1), ('surplus', 0), ('batch', -1), ('lanes', 0),
                         ('steps', -1), ('learning_rate', 0), ('temperature', 0)):
         if not least <= getattr(settings, name) < math.inf and (name, settings.count) != ('count', -1):
             raise UserError(f'excite.{name} is {getattr(settings, name)}: give a finite number of at least {least}')
     for name, value in dataclasses.asdict(settings.weights).items():
         if not isinstance(value, str) and not math.isfinite(value):
             raise UserError(f'excite.weights.{name} is {value}: give a finite number')
+        if name != 'unit' and not isinstance(value, str) and value < 0:
+            raise UserError(f'excite.weights.{name} is {value}: give 0 or more; below 0 the search would run away')
     choose(settings.dtype, DTYPES, 'excite.dtype')
     choose(settings.weights.inhibit_form, INHIBITIONS, 'excite.weights.inhibit_form')
     if settings.accept and settings.candidates > 1:
@@ -133,9 +136,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     check(settings)
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
     if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
-        # Acceptance draws anew by itself, which candidates do not go with.
         given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'marginals')
-                 if getattr(settings, name) != getattr(Settings, name) or name == 'candidates' and settings.accept}
+                 if getattr(settings, name) != getattr(Settings, name)}
+        given |= {'candidates': 1} if settings.accept else {}  # acceptance draws anew by itself
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
@@ -164,7 +167,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         weights = dataclasses.replace(weights, tether=0.0, prior=weights.prior or 1.0)
     resolved = dataclasses.replace(
         settings, method=method, lanes=lanes, batch=batch,
-        steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps,
+        steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps, candidates=settings.candidates or 1,
         learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
         weights=weights)
     if settings.batch < 0:

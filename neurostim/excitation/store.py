@@ -31,7 +31,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from tensorflow_datasets.proto import tf_example_pb2
 
 from neurostim.errors import UserError
-from neurostim.progress import plain
+from neurostim.files import as_json, changes
 
 _FORMAT = 1
 # TFDS reads records at random and wants each in a chunk of its own; the stimuli are compressed already, where that helps.
@@ -69,7 +69,7 @@ class Store:
         self._folder = pathlib.Path(folder)
         self._progress = self._folder / 'progress'
         layout = {'format': _FORMAT, 'count': count, 'shard_size': shard_size, 'shape': list(shape), 'classes': classes}
-        self._made = plain({'manifest': manifest, 'layout': layout})
+        self._made = as_json({'manifest': manifest, 'layout': layout})
         self._count, self._shard_size, self._shape, self._classes = count, shard_size, tuple(shape), classes
         self._process = process
         self.shards = -(-count // shard_size)
@@ -134,7 +134,7 @@ class Store:
         try:
             with self._disk():
                 _write_records(temporary, _encode(x, probabilities))
-                record = {'sha256': _digest(temporary), 'bytes': temporary.stat().st_size, 'extra': plain(extra or {})}
+                record = {'sha256': _digest(temporary), 'bytes': temporary.stat().st_size, 'extra': as_json(extra or {})}
                 # The data first: a checksum without its shard would be a second case to tell apart.
                 _publish(temporary, self._path(shard))
                 _write_json(self._record_path(shard), record)
@@ -226,10 +226,10 @@ class Store:
             _write_json(path, {**self._made, 'finished': None}, temporary=self._progress / 'manifest.json.tmp')
             return
         old = _read_manifest(self._folder)
-        changes = _changes(old['manifest'], self._made['manifest']) + _changes(old['layout'], self._made['layout'])
-        if changes:
-            raise UserError(f'{self._folder} holds stimuli made otherwise ({"; ".join(changes[:5])}'
-                            f'{" ..." if len(changes) > 5 else ""}): choose another --workdir, or delete {self._folder}')
+        changed = changes(old['manifest'], self._made['manifest']) + changes(old['layout'], self._made['layout'])
+        if changed:
+            raise UserError(f'{self._folder} holds stimuli made otherwise ({"; ".join(changed[:5])}'
+                            f'{" ..." if len(changed) > 5 else ""}): choose another --workdir, or delete {self._folder}')
 
     def _write_tfds_metadata(self, num_bytes: int):
         staging = self._progress / 'metadata.tmp'
@@ -426,19 +426,6 @@ def _finished(folder) -> dict:
     if not document['finished']:
         raise UserError(f'the stimuli in {folder} are not finished: run --phase=excite again, it goes on from there')
     return document
-
-
-def _changes(old, new, key: str = '') -> list[str]:
-    """'a.b: old -> new' for each value that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(old.keys() | new.keys())
-        return [line for name in names for line in _changes(old.get(name), new.get(name), f'{key}.{name}' if key else name)]
-    return [] if old == new else [f'{key}: {_short(old)} -> {_short(new)}']
-
-
-def _short(value) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + '...'
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -10,7 +10,7 @@ from neurostim.models.layers import Conv, as_grid, dropout
 
 
 class Network(nn.Module):
-    """Patches become at most `tokens` tokens; two blocks of attention and a gated-free MLP; tokens are averaged."""
+    """Patches become at most `tokens` tokens; two blocks of attention and an MLP; tokens are averaged."""
 
     shape: tuple[int, ...]
     classes: int

@@ -6,12 +6,12 @@ file needs no network. Names of classes, channels and students come from users: 
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import jinja2
 import markupsafe
 
+from neurostim.files import write_whole
 from neurostim.report.drawing import charts
 from neurostim.report.text import SECONDARY, SOURCES, at, count, interval, listing, notes, number, percent, plain
 from neurostim.report.words import SAME_SHARE, association_verdict, linkage_verdict, membership_verdict, neighbours_verdict, reading
@@ -35,14 +35,7 @@ def write(path, results: dict, pictures: dict) -> None:
     unknown = set(pictures) - set(PICTURES)
     if unknown:
         raise ValueError(f'unknown pictures {sorted(unknown)}: know {", ".join(PICTURES)}')
-    page = html(results, pictures)
-    path = pathlib.Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        partial.write_text(page, encoding='utf-8')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(pathlib.Path(path), html(results, pictures))
 
 
 def html(results: dict, pictures: dict) -> str:

@@ -136,12 +136,12 @@ def linkage_verdict(linkage) -> str:
     if control is None or control < 0.6:
         return 'Inconclusive: real windows in place of stimuli would not tell either.'
     if bounds[0] <= 0.5:
-        return 'Nearness to stimuli does not tell people whom they were made from from strangers.'
-    return 'Nearness to stimuli tells people whom they were made from from strangers: they are linked.'
+        return 'Nearness to stimuli does not tell the people that they were made from and strangers apart.'
+    return 'Nearness to stimuli tells the people that they were made from and strangers apart: they are linked.'
 
 
 def neighbours_verdict(near) -> str:
-    """The contract's `neighbours` entry in a sentence."""
+    """The `neighbours` entry of results.json in a sentence."""
     stimuli, held = at(near, 'stimuli_to_train'), at(near, 'holdout_to_train')
     if stimuli is None or held is None:
         return 'Not available.'
