@@ -23,6 +23,7 @@ from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, neighbours
 from neurostim.excitation import produce, store
 from neurostim.files import as_json, write_whole
+from neurostim.sources import Source, digest, synthetic_source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -102,7 +103,7 @@ def ground(sweep: Sweep, part: Part) -> Ground:
     count = sweep.count or produce.resolve(options.excite, teacher).count
     blank = np.empty((count, 0), np.float32)
     # Of more seeds than are asked for: whoever asks for more later finds networks padded alike, and keeps what they predicted.
-    largest = [comparison.synthetic_source(blank, blank, seed) for seed in range(max(sweep.seeds, PADDED_SEEDS))]
+    largest = [synthetic_source(blank, blank, seed) for seed in range(max(sweep.seeds, PADDED_SEEDS))]
     absent = {}
     for method in sweep.methods:
         try:
@@ -145,19 +146,19 @@ def options_of(on: Ground, made: Made) -> alternatives.Options:
 
 
 def _study_digest(study: Study) -> str:
-    return comparison.digest(study.x, study.y, study.test)
+    return digest(study.x, study.y, study.test)
 
 
 def _digest_of(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _content(on: Ground, source: comparison.Source, x: np.ndarray) -> str:
+def _content(on: Ground, source: Source, x: np.ndarray) -> str:
     """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
     return source.digest(x, on.student_steps, on.capacity)
 
 
-def _train(sweep: Sweep, part: Part, task: comparison.Task, source: comparison.Source, x: np.ndarray, content: str) -> np.ndarray:
+def _train(sweep: Sweep, part: Part, task: comparison.Task, source: Source, x: np.ndarray, content: str) -> np.ndarray:
     """A student's probabilities on scaled windows x; kept by the content of what it learns from."""
     on = ground(sweep, part)
     cache = comparison.Cache(folder_of(sweep, part) / 'predictions', content)
@@ -165,13 +166,13 @@ def _train(sweep: Sweep, part: Part, task: comparison.Task, source: comparison.S
 
 
 @functools.lru_cache(maxsize=4)  # to scale and to digest a large data set takes longer than to read what is kept of a student
-def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[comparison.Source, str]:
+def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[Source, str]:
     """The first `count` rows of a data set (0: all), scaled, as students learn from them, and the digest that their students go by."""
     on = ground(sweep, part)
     stimuli, _ = dataset(sweep, part, made)
     rows = slice(count or None)
     surplus = produce.resolve(on.options.excite, on.teacher).surplus if made.method == 'stimuli' else 1
-    source = comparison.synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus)
+    source = synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus)
     return source, _content(on, source, on.test_x)
 
 

@@ -58,9 +58,9 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0, surplus: int = 1):
       surplus: with which they were excited.
     """
     from neurostim import students
-    from neurostim.evaluation.comparison import synthetic_source
+    from neurostim.sources import synthetic_source
     source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, surplus)
-    student = students.fit(name, source.x, source.targets, seed, source.held, plain=source.plain, apart=False)
+    student = students.fit(name, source, seed)
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from neurostim import students
 from neurostim.evaluation import utility
 from neurostim.excitation import flow, marginals, produce
+from neurostim.sources import Source
 from neurostim.teacher import Teacher
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
@@ -62,8 +63,8 @@ def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Ca
     def score(way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
-        shown, all_of_them = teacher.scaling.forward(made.x), np.zeros(len(made.x), bool)
-        answers = (students.fit(name, shown, made.probabilities, seed, all_of_them).predict(asked) for name in STUDENTS)
+        source = Source(teacher.scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
+        answers = (students.fit(name, source, seed).predict(asked) for name in STUDENTS)
         kappa = float(np.mean([utility.score(truth, answer)['kappa'] for answer in answers]))
         told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
         told += ''.join(f', {name} {value}' for name, value in target.items())

@@ -16,6 +16,7 @@ import numpy as np
 from neurostim import models, training
 from neurostim.columns import columns
 from neurostim.errors import choose
+from neurostim.sources import Source
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
@@ -51,28 +52,23 @@ class Student:
     predict: Callable[[np.ndarray], np.ndarray]
 
 
-def fit(name: str, x: np.ndarray, targets: np.ndarray, seed: int, held: np.ndarray,
-        options: training.TrainingOptions | None = None, capacity: tuple[int, int] | None = None,
-        plain: np.ndarray | None = None, apart: bool = True) -> Student:
+def fit(name: str, source: Source, seed: int, options: training.TrainingOptions | None = None,
+        capacity: tuple[int, int] | None = None) -> Student:
     """Trains one student.
 
     Args:
       name: one of `NAMES`.
-      x: float32 [n, *shape], scaled.
-      targets: float32 [n, classes], distributions.
+      source: scaled windows and distributions. By held ones a network stops early and an algorithm of `TUNED` is tuned; classical
+        algorithms train on all in the end. Of stimuli that were sifted an algorithm of `CHOOSE_ROWS` may learn from those alone that came
+        as they are, and held ones of these tune.
       seed: of initial weights, minibatches, trees.
-      held: bool [n], windows by which a network stops early and an algorithm of `TUNED` is tuned. Classical algorithms train on all in
-        the end.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
-      plain: bool [n], of stimuli that were sifted those that came as they are: an algorithm of `CHOOSE_ROWS` may learn from these alone,
-        and held ones of these tune; None where all are.
-      apart: whether held windows are of other groups than those learnt from. Stimuli's are not: they are drawn as all others are.
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
-        return _fit_network(name, x, targets, seed, held, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
-    return _fit_classical(name, x, targets, seed, held, plain, apart)
+        return _fit_network(name, source, seed, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
+    return _fit_classical(name, source, seed)
 
 
 def is_deterministic(name: str) -> bool:
@@ -80,12 +76,12 @@ def is_deterministic(name: str) -> bool:
     return name in ('knn', 'naive_bayes', 'logistic_regression', 'gradient_boosting')
 
 
-def _fit_network(name, x, targets, seed, held, options, capacity):
-    classes = targets.shape[1]
-    spec = (name, x.shape[1:], classes, ())
+def _fit_network(name, source, seed, options, capacity):
+    classes = source.targets.shape[1]
+    spec = (name, source.x.shape[1:], classes, ())
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
-    data, validation = (training.examples(x[mask], targets[mask], classes, rows)
-                        for mask, rows in zip((~held, held), capacity, strict=True))
+    data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)
+                        for mask, rows in zip((~source.held, source.held), capacity, strict=True))
     params, _ = training.fit(spec, options, key, data, validation)
     predict = training.cached_predictor(spec)
     return Student(name, lambda windows: predict(params, windows))
@@ -154,28 +150,29 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
-def _fit_classical(name, x, targets, seed, held, plain, apart):
-    flat = columns(x)
-    rows, parameters = _tune(name, flat, targets, seed, held, plain, apart)
-    predict = _train(name, flat[rows], targets[rows], seed, parameters)
+def _fit_classical(name, source, seed):
+    flat = source._replace(x=columns(source.x))
+    rows, parameters = _tune(name, flat, seed)
+    predict = _train(name, flat.x[rows], flat.targets[rows], seed, parameters)
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def _tune(name, flat, targets, seed, held, plain, apart) -> tuple[np.ndarray, dict]:
+def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
     """(rows to learn from, {parameter: value}) that do best on held rows that came as they are, none of which were learnt from: by the
     belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (all rows, {}) where there is nothing to
     choose, or nothing is held. Rows that were sifted are left out where the rest is better by as many standard errors as `CHOOSE_ROWS`
     says.
 
-    Held rows that are drawn as all others are do not show what is true of these alone. So where they are not `apart`, of the values in
+    Held rows that are drawn as all others are do not show what is true of these alone. So where they are not apart, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
     (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3), or the one halfway to the next if it is within it too.
     """
+    flat, targets, held = source[:3]
     everything = np.ones(len(flat), bool)
-    plain = everything if plain is None else plain
+    plain = everything if source.plain is None else source.plain
     choices = [everything, plain] if name in CHOOSE_ROWS and not plain.all() else [everything]
     parameter, values = TUNED.get(name, ('', ()))
-    holds_back = name in HELD_BACK and not apart
+    holds_back = name in HELD_BACK and not source.apart
     settings = [{parameter: value} for value in (HELD_BACK[name] if holds_back else values)] or [{}]
     could_ask = np.flatnonzero(held & plain)
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):

@@ -9,8 +9,9 @@ from conftest import tiny_study
 from neurostim import students
 from neurostim.errors import UserError
 from neurostim.evaluation import comparison, phase, utility
-from neurostim.evaluation.comparison import Cache, Source, Task
+from neurostim.evaluation.comparison import Cache, Task
 from neurostim.excitation.store import Stimuli
+from neurostim.sources import Source, digest, synthetic_source
 
 QUICK_COMPILE = True
 NAMES = ('mlp', 'knn', 'random_forest')
@@ -25,7 +26,7 @@ def parts(study, teacher):
     rng = np.random.default_rng(0)
     for name, noise in (('stimuli', 0.5), ('control', 3.0)):
         x = (real.x + noise * rng.normal(size=real.x.shape)).astype(np.float32)
-        sources[name] = comparison.synthetic_source(x, teacher.predict_scaled(x))
+        sources[name] = synthetic_source(x, teacher.predict_scaled(x))
     train = study.part(test=False)
     return sources, teacher.scaling.forward(study.part(test=True).x), (real.x[real.held], train.y[real.held])
 
@@ -42,8 +43,8 @@ class Recorder:
     def __init__(self, truth, skill=lambda hard: 0.9, stop_after=None):
         self.calls, self._truth, self._skill, self._stop_after, self._lock = [], truth, skill, stop_after, threading.Lock()
 
-    def __call__(self, name, x, targets, seed, held, options, capacity, plain, apart):
-        hard = bool(((targets == 0) | (targets == 1)).all())
+    def __call__(self, name, source, seed, options, capacity):
+        x, hard = source.x, bool(((source.targets == 0) | (source.targets == 1)).all())
         with self._lock:
             if len(self.calls) == self._stop_after:
                 raise KeyboardInterrupt
@@ -103,14 +104,14 @@ def test_of_a_large_study_twins_learn_a_part(study, teacher, monkeypatch):
 @pytest.mark.parametrize('n', [2, 3, 10, 1000])
 def test_stimuli_are_learnt_from_and_held(n):
     for seed in range(5):
-        source = comparison.synthetic_source(np.zeros((n, 4)), np.full((n, 2), 0.5), seed)
+        source = synthetic_source(np.zeros((n, 4)), np.full((n, 2), 0.5), seed)
         assert 0 < source.held.sum() < n
     assert n < 1000 or 0.05 < source.held.mean() < 0.15
 
 
 def test_one_stimulus_is_too_few():
     with pytest.raises(UserError, match='excite.count'):
-        comparison.synthetic_source(np.zeros((1, 4)), np.full((1, 2), 0.5))
+        synthetic_source(np.zeros((1, 4)), np.full((1, 2), 0.5))
 
 
 # ---------------------------------------------------------------------------------------------------- what is trained
@@ -158,12 +159,12 @@ def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held
     # True labels are right throughout. The teacher's are right on what is held only: a student that saw these would know the answers.
     sources['real_soft'] = Source(real.x, np.where(held[:, None], right, wrong) * 0.98 + 0.01, held)
     sources |= {f'{name}_check': Source(*(column[~held] for column in sources[name][:3])) for name in ('real', 'real_soft')}
-    sources |= {name: comparison.synthetic_source(real.x, right) for name in ('stimuli', 'control')}
+    sources |= {name: synthetic_source(real.x, right) for name in ('stimuli', 'control')}
     fitted = []
 
-    def spy(name, x, targets, *rest, fit=students.fit):
-        fitted.append((len(x), targets))
-        return fit(name, x, targets, *rest)
+    def spy(name, source, *rest, fit=students.fit):
+        fitted.append((len(source.x), source.targets))
+        return fit(name, source, *rest)
 
     monkeypatch.setattr(students, 'fit', spy)
     test = study.part(test=True)
@@ -242,9 +243,9 @@ def test_students_of_another_recipe_are_not_taken(tmp_path, monkeypatch):
 
 def test_the_digest_sees_every_part():
     x = np.arange(6.0)
-    same = comparison.digest(x, 'a', 3)
-    assert same == comparison.digest(x.copy(), 'a', 3) and len(same) == 64
-    assert len({same, comparison.digest(x + 1, 'a', 3), comparison.digest(x, 'b', 3), comparison.digest(x, 'a', 4)}) == 4
+    same = digest(x, 'a', 3)
+    assert same == digest(x.copy(), 'a', 3) and len(same) == 64
+    assert len({same, digest(x + 1, 'a', 3), digest(x, 'b', 3), digest(x, 'a', 4)}) == 4
 
 
 def test_an_error_in_training_is_not_swallowed(parts, monkeypatch):
@@ -314,7 +315,7 @@ def test_what_a_large_study_leaves_out_is_said(study, teacher, monkeypatch):
 
 @pytest.mark.parametrize('surplus', [1, 4])
 def test_of_sifted_stimuli_every_other_one_came_as_it_is(surplus):
-    source = comparison.synthetic_source(np.zeros((5, 3), np.float32), np.full((5, 2), 0.5, np.float32), surplus=surplus)
+    source = synthetic_source(np.zeros((5, 3), np.float32), np.full((5, 2), 0.5, np.float32), surplus=surplus)
     assert (source.plain is None) if surplus == 1 else source.plain.tolist() == [True, False, True, False, True]
     others = source._replace(plain=None)
     assert (source.digest() == others.digest()) == (surplus == 1)
@@ -323,8 +324,8 @@ def test_of_sifted_stimuli_every_other_one_came_as_it_is(surplus):
 def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, teacher, monkeypatch):
     told = {}
 
-    def fit(name, x, targets, seed, held, options, capacity, plain, apart):
-        told[plain is not None, apart] = len(x)
+    def fit(name, source, seed, options, capacity):
+        told[source.plain is not None, source.apart] = len(source.x)
         return students.Student(name, lambda rows: np.full((len(rows), 2), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
     some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))

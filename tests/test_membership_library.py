@@ -6,6 +6,7 @@ from sklearn import metrics
 
 from neurostim import students
 from neurostim.evaluation import membership
+from neurostim.sources import Source
 
 pytest.importorskip('art', reason="adversarial-robustness-toolbox is an extra: pip install 'neurostim[attacks]'")
 
@@ -21,7 +22,7 @@ def noise(seed=0):
 def forests(x, y, member):
     """A forest for each row of `member` [models, n]."""
     one_hot = np.eye(CLASSES, dtype=np.float32)[y]
-    return [students.fit('random_forest', x[row], one_hot[row], seed, np.zeros(row.sum(), bool)) for seed, row in enumerate(member)]
+    return [students.fit('random_forest', Source(x[row], one_hot[row], np.zeros(row.sum(), bool)), seed) for seed, row in enumerate(member)]
 
 
 def library_auc(student, x, y, inside):

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from neurostim import students, training
 from neurostim.errors import UserError
 from neurostim.evaluation import utility
+from neurostim.sources import Source
 
 QUICK_COMPILE = True
 NAMES = [name for name in students.NAMES if name != 'published']  # which takes images of digits only
@@ -42,7 +43,7 @@ def one_hot(y, sure=1.0):
 def fit(name, x, targets, seed=0):
     held = np.arange(len(x)) % 8 >= 7
     with warnings.catch_warnings(action='error'):
-        return students.fit(name, x, targets, seed, held, OPTIONS, CAPACITY)
+        return students.fit(name, Source(x, targets, held), seed, OPTIONS, CAPACITY)
 
 
 @functools.cache
@@ -58,7 +59,7 @@ def assert_distributions(found, n):
 
 def neighbours_asked(labels, x, held):
     """How many neighbours answer: each has one label, so that beliefs are multiples of one over their number."""
-    beliefs = students.fit('knn', x, one_hot(labels), 0, held).predict(x)
+    beliefs = students.fit('knn', Source(x, one_hot(labels), held), 0).predict(x)
     return next(k for k in students.TUNED['knn'][1] if np.allclose(beliefs * k, np.round(beliefs * k), atol=1e-4))
 
 
@@ -102,21 +103,21 @@ def test_where_held_rows_are_not_apart_logistic_regression_is_held_back_as_far_a
     near = min(value for value in values if likelihood(value).mean() >= bound)
     between = (near * max(value for value in values if value < near)) ** 0.5
     assert values[-1] < near < values[0]  # or nothing was asked
-    found = students._tune('logistic_regression', x, targets, 0, held, None, False)[1]
+    found = students._tune('logistic_regression', Source(x, targets, held, apart=False), 0)[1]
     assert found == {'logisticregression__C': pytest.approx(between if likelihood(between).mean() >= bound else near)}
     agreement = {value: targets[asked, log_beliefs(value).argmax(1)].mean() for value in students.TUNED['logistic_regression'][1]}
-    found = students._tune('logistic_regression', x, targets, 0, held, None, True)[1]
+    found = students._tune('logistic_regression', Source(x, targets, held), 0)[1]
     assert agreement[found['logisticregression__C']] == max(agreement.values())
 
 
 def test_an_algorithm_that_is_tuned_learns_from_all_windows_in_the_end():
     x, y = toy()
     held = np.arange(len(x)) % 8 >= 7
-    tuned = students.fit('logistic_regression', x, one_hot(y, 0.8), 0, held).predict(x)
+    tuned = students.fit('logistic_regression', Source(x, one_hot(y, 0.8), held), 0).predict(x)
     whole = [students._train('logistic_regression', x.reshape(len(x), -1), one_hot(y, 0.8), 0, {'logisticregression__C': value})(
         x.reshape(len(x), -1)) for value in students.TUNED['logistic_regression'][1]]
     assert any(np.array_equal(tuned, each) for each in whole)
-    by_default = students.fit('logistic_regression', x, one_hot(y, 0.8), 0, np.zeros(len(x), bool)).predict(x)  # nothing to tune by
+    by_default = students.fit('logistic_regression', Source(x, one_hot(y, 0.8), np.zeros(len(x), bool)), 0).predict(x)  # nothing to tune by
     assert np.array_equal(by_default, whole[students.TUNED['logistic_regression'][1].index(0.1)])
 
 
@@ -227,7 +228,7 @@ def test_a_classical_algorithm_learns_from_long_windows():
     """Noise of one of three strengths, in windows of 3000 samples: hopeless sample by sample, plain by patches."""
     rng, y = np.random.default_rng(0), np.arange(240) % CLASSES
     x = ((0.5 + y)[:, None, None] * rng.normal(size=(240, 3000, 1))).astype(np.float32)
-    student = students.fit('logistic_regression', x[:180], one_hot(y[:180]), 0, np.zeros(180, bool))
+    student = students.fit('logistic_regression', Source(x[:180], one_hot(y[:180]), np.zeros(180, bool)), 0)
     assert (student.predict(x[180:]).argmax(1) == y[180:]).mean() > 0.95
 
 
@@ -251,7 +252,7 @@ def test_some_students_learn_from_what_came_as_it_is_where_that_serves_them(name
     """The SVM, which would learn that rare ones lie far out, where they lie among the others."""
     x, targets, plain, asked, truth = sifted_toy(out)
     held = np.random.default_rng(0).random(len(x)) < 0.2
-    kappas = [utility.score(truth, students.fit(name, x, targets, 0, held, plain=mask, apart=False).predict(asked))['kappa']
+    kappas = [utility.score(truth, students.fit(name, Source(x, targets, held, mask, apart=False), 0).predict(asked))['kappa']
               for mask in (None, plain)]
     assert kappas[1] > 0.6 > kappas[0] + 0.3
 
@@ -262,7 +263,7 @@ def test_students_that_bend_learn_from_all_that_was_sifted(name):
     x, targets, plain, asked, _ = sifted_toy()
     plain = plain & (np.arange(len(x)) < 40) if name == 'svm' else plain
     held = np.arange(len(x)) % 10 == 0
-    given, not_given = (students.fit(name, x, targets, 0, held, plain=mask, apart=False).predict(asked) for mask in (plain, None))
+    given, not_given = (students.fit(name, Source(x, targets, held, mask, apart=False), 0).predict(asked) for mask in (plain, None))
     np.testing.assert_array_equal(given, not_given)
 
 
@@ -272,7 +273,7 @@ def test_an_svm_leaves_nothing_out_by_chance():
         x, y = toy(seed=seed)
         x = x + 4 * np.random.default_rng(seed).normal(size=x.shape).astype(np.float32)  # classes overlap
         held, plain = np.arange(len(x)) % 5 == 0, np.arange(len(x)) % 2 == 0
-        given, not_given = (students.fit('svm', x, one_hot(y), 0, held, plain=mask, apart=False).predict(x) for mask in (plain, None))
+        given, not_given = (students.fit('svm', Source(x, one_hot(y), held, mask, apart=False), 0).predict(x) for mask in (plain, None))
         np.testing.assert_array_equal(given, not_given)
 
 

@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from neurostim import students, training
 from neurostim.identity import held_back
+from neurostim.sources import Source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -116,9 +117,9 @@ def train_attacker(name: str, x: np.ndarray, person: np.ndarray, held_x: np.ndar
             beliefs[:, seen] = model.predict_proba(features(windows))
             return beliefs
     elif name in students.models.NAMES:
-        predict = students.fit(name, whole, targets, seed, held, options).predict
+        predict = students.fit(name, Source(whole, targets, held), seed, options).predict
     else:  # a classical algorithm would learn from the held windows too, and could not be calibrated on them
-        predict = students.fit(name, x, identity[person], seed, np.zeros(len(x), bool)).predict
+        predict = students.fit(name, Source(x, identity[person], np.zeros(len(x), bool)), seed).predict
     temperature = fit_temperature(predict(held_x), held_person)
     return Attacker(name, lambda windows: soften(predict(windows), temperature))
 

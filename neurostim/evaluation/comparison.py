@@ -14,40 +14,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from neurostim import models, students, training
-from neurostim.errors import UserError
 from neurostim.evaluation import utility
 from neurostim.files import write_whole
+from neurostim.sources import Source, digest
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
-HELD_SHARE = 0.1  # of stimuli, to stop networks early and to tune algorithms: a third party has no real window for that
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
 FEW_GROUPS = 6  # or people, below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
-
-
-class Source(NamedTuple):
-    """What a student learns from.
-
-    Attributes:
-      x: scaled windows [n, *shape].
-      targets: distributions [n, classes].
-      held: bool [n], rows to stop early and to tune by.
-      plain: bool [n], where rows were sifted those that came as they are.
-      apart: whether held rows are of other groups than those learnt from, as real windows' are.
-    """
-
-    x: np.ndarray
-    targets: np.ndarray
-    held: np.ndarray
-    plain: np.ndarray | None = None
-    apart: bool = True
-
-    def digest(self, *parts) -> str:
-        """Of its arrays and of `parts`, see :func:`digest`. Rows held by groups are others than rows held at random: so `apart` shows."""
-        return digest(*(array for array in self[:4] if array is not None), *parts)
 
 
 class Task(NamedTuple):
@@ -56,17 +33,6 @@ class Task(NamedTuple):
     student: str
     source: str
     seed: int
-
-
-def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, surplus: int = 1) -> Source:
-    """A source of labelled stimuli; a tenth, drawn at random, is held. With a `surplus` above 1 every other one came as it is
-    (:func:`neurostim.excitation.engine.sifted`)."""
-    if len(x) < 2:
-        raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')
-    held = np.random.default_rng(seed).random(len(x)) < HELD_SHARE
-    if held.all() or not held.any():  # a few stimuli only
-        held = np.arange(len(x)) == 0
-    return Source(x, probabilities, held, np.arange(len(x)) % 2 == 0 if surplus > 1 else None, apart=False)
 
 
 def real_sources(study: Study, teacher: Teacher) -> dict[str, Source]:
@@ -125,14 +91,6 @@ class Cache:
         return self._folder / digest(self._content, recipe)[:16] / f'{task.student}-{task.source}-{task.seed}.npy'
 
 
-def digest(*parts) -> str:
-    """SHA-256 of arrays and texts."""
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
-    return state.hexdigest()
-
-
 def _tasks(name: str, seeds: int, sources) -> list[Task]:
     seeds = 1 if students.is_deterministic(name) else seeds
     return [Task(name, source, seed) for source in sources for seed in range(seeds)]
@@ -153,7 +111,7 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     kept = cache.get(task)
     if kept is not None:
         return kept
-    student = students.fit(task.student, *source[:2], task.seed, source.held, options, capacity, source.plain, source.apart)
+    student = students.fit(task.student, source, task.seed, options, capacity)
     predicted = student.predict(x)
     cache.put(task, predicted)
     return predicted

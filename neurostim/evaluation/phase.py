@@ -18,6 +18,7 @@ from neurostim.evaluation import association, comparison, differential_privacy, 
 from neurostim.excitation import produce, store
 from neurostim.files import as_json, changes, write_whole
 from neurostim.progress import MetricsWriter, Progress
+from neurostim.sources import digest, synthetic_source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
@@ -110,9 +111,9 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     real = sources['real']
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made, more in (('stimuli', stimuli, surplus), ('control', control, 1)):
-        sources[name] = comparison.synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, more)
-    digest = comparison.digest(*(source.digest() for source in sources.values()), test_x, test.y, steps)
-    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, digest), steps, progress)
+        sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, more)
+    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps)
+    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), steps, progress)
     return comparison.compare(names, seeds, trained, test, draws)
 
 
