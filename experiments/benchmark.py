@@ -57,11 +57,11 @@ from absl import app, flags
 from experiments import run as entry
 from experiments.machine import Watch, device_name, matmul_peak, memory_bandwidth, peak_memory, reset_peak_memory
 from neurostim import config as configs
-from neurostim import data
+from neurostim import data, devices
 from neurostim import teacher as teachers
 from neurostim.config import load_study
 from neurostim.errors import UserError, choose
-from neurostim.excitation import engine, flow, parameterisation, produce, sharding, targets
+from neurostim.excitation import engine, flow, parameterisation, produce, targets
 from neurostim.excitation.population import fit_population
 from neurostim.files import write_whole
 from neurostim.models import layers
@@ -106,7 +106,7 @@ def random_images(seed: int = 0, n: int = 1500) -> Study:
 
 def make_case(name: str, seed: int = 0, generator: bool = False) -> Case:
     """One of `CASES`."""
-    on_cpu = jax.default_backend() == 'cpu'
+    on_cpu = devices.on_cpu()
     if name == 'published':
         methods = ('direct', 'mixture') + ('generator',) * generator
         return Case(random_teacher(('published',), random_images(seed), seed), methods, (32, 128) if on_cpu else (1024, 8192))
@@ -127,7 +127,7 @@ def experiment_case(config) -> Case:
 
 def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, produce.Settings]]:
     """Every row to measure as (case, teacher, resolved settings); refuses what does not fit before anything is timed."""
-    dtypes = config.dtypes or (produce.DTYPES[:1] if jax.default_backend() == 'cpu' else produce.DTYPES)
+    dtypes = config.dtypes or (produce.DTYPES[:1] if devices.on_cpu() else produce.DTYPES)
     rows = []
     for name, case in cases.items():
         for method in config.methods or case.methods:
@@ -172,9 +172,9 @@ class Timed(NamedTuple):
     bytes_accessed: float
 
 
-def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, devices=None) -> Timed:
+def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, over=None) -> Timed:
     """Compiles resolved settings for measuring."""
-    call = produce.make_call(teacher, settings, devices)
+    call = produce.make_call(teacher, settings, over)
     key = jax.random.key(seed)
     started = time.perf_counter()
     program = call.compile(key, teacher.networks, teacher.population)
@@ -260,7 +260,7 @@ def over_devices(config, say) -> list[dict[str, Any]]:
     if not config.devices:
         return []
     xla = os.environ.get('XLA_FLAGS', '')
-    if jax.default_backend() == 'cpu':
+    if devices.on_cpu():
         xla += f' --xla_force_host_platform_device_count={max(config.devices)}'
     spec = {'devices': config.devices, 'seconds': config.seconds, 'repeats': config.repeats, 'seed': config.seed}
     worker = subprocess.run([sys.executable, '-m', 'experiments.benchmark_devices', json.dumps(spec)], stdout=subprocess.PIPE, text=True,
@@ -290,12 +290,12 @@ def benchmark(config, say=lambda text: print(text, file=sys.stderr, flush=True))
         cases = {name: make_case(name, config.seed, config.generator) for name in config.cases}
     planned = plan(cases, config)
     load = os.getloadavg()
-    peak, bandwidth, rows = matmul_peak(config.peak_sizes), memory_bandwidth(2**20 if layers.on_cpu() else 2**28), []
+    peak, bandwidth, rows = matmul_peak(config.peak_sizes), memory_bandwidth(2**20 if devices.on_cpu() else 2**28), []
     for i, (name, *what) in enumerate(planned):
         rows.append(measure(name, *what, config))
         peak = max(peak, matmul_peak(config.peak_sizes, 2))
         say(f'{i + 1}/{len(planned)} ' + row_line(rows[-1]))
-    accelerators = 1 if jax.default_backend() == 'cpu' else jax.local_device_count()  # a CPU's peak is of all its cores
+    accelerators = 1 if devices.on_cpu() else jax.local_device_count()  # a CPU's peak is of all its cores
     for row in rows:
         row['fraction_of_matmul_peak'] = row['flops_per_second'] / (peak * accelerators)
         row['textbook_fraction'] = row['fraction_of_matmul_peak'] * row['textbook_flops_per_sample_step'] / row['flops_per_sample_step']
@@ -418,8 +418,8 @@ def main(_) -> None:
     """Measures, prints and writes."""
     path = pathlib.Path(_OUTPUT.value)
     try:
-        sharding.use_all_cores()
-        sharding.make_repeatable()
+        devices.use_all_cores()
+        devices.make_repeatable()
         results = benchmark(flags.FLAGS.config)
         write_whole(path, json.dumps(results, indent=1))
         plot(results, path.with_suffix('.png'))  # last: minutes of measuring are safe by now

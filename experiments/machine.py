@@ -13,6 +13,8 @@ import time
 import jax
 import jax.numpy as jnp
 
+from neurostim import devices
+
 
 def device_name() -> str:
     """What computes, in words."""
@@ -28,7 +30,7 @@ def device_name() -> str:
 def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
     """FLOP/s of the best large float32 matrix product."""
     product, best = jax.jit(jnp.matmul), 0.0
-    for n in sizes or ((1024, 2048, 3072) if jax.default_backend() == 'cpu' else (4096, 8192, 16384)):
+    for n in sizes or ((1024, 2048, 3072) if devices.on_cpu() else (4096, 8192, 16384)):
         a = jax.random.normal(jax.random.key(n), (n, n))
         product(a, a).block_until_ready()
         for _ in range(repeats):
@@ -40,14 +42,14 @@ def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:
 
 def memory_bandwidth(device_bytes: int, repeats: int = 5) -> float:
     """Bytes a second, read and written, of the best passes over an array of `device_bytes` on every device at once."""
-    devices = jax.local_device_count()
+    count = jax.local_device_count()
     passes = max(1, 2**28 // device_bytes)
 
     def scale(a):  # a step that no compiler can merge with the next
         return jax.lax.fori_loop(0, passes, lambda _, a: jax.lax.optimization_barrier(0.999 * a), a)
 
     everywhere, best = jax.pmap(scale), 0.0
-    a = everywhere(jnp.ones((devices, device_bytes // 4)))
+    a = everywhere(jnp.ones((count, device_bytes // 4)))
     for _ in range(repeats):
         started = time.perf_counter()
         everywhere(a).block_until_ready()

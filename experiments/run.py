@@ -67,9 +67,9 @@ def prepare_jax() -> None:
     """Makes every core a device and every program repeatable, and keeps compiled programs on disk between runs."""
     import jax
 
-    from neurostim.excitation import sharding
-    sharding.use_all_cores()
-    sharding.make_repeatable()
+    from neurostim import devices
+    devices.use_all_cores()
+    devices.make_repeatable()
     cache = os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path.home() / '.cache' / 'neurostim' / 'jax'
     jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
@@ -80,14 +80,13 @@ def main(_) -> None:
     """Runs the phases asked for."""
     try:
         from neurostim import config as configs
-        from neurostim import pipeline
-        from neurostim.excitation import sharding
+        from neurostim import devices, pipeline
         phases = pipeline.PHASES if _PHASE.value == ['all'] else _PHASE.value
         for phase in phases or ['']:
             if phase not in pipeline.PHASES:
                 raise UserError(f"unknown phase {phase!r}: choose 'all' or a comma list of {', '.join(pipeline.PHASES)}")
         if _COORDINATOR.value:
-            sharding.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            devices.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         elif _PROCESSES.present or _PROCESS.present:
             raise UserError('--processes and --process say nothing without --coordinator: give HOST:PORT of process 0')
         prepare_jax()  # before anything is compiled

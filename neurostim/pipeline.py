@@ -11,11 +11,11 @@ import pathlib
 import time
 
 import neurostim.teacher as teachers
-from neurostim import private
+from neurostim import devices, private
 from neurostim import workdir as workdirs
 from neurostim.config import excite_settings, flow_options, identity_options, load_study, privacy_options, training_options
 from neurostim.errors import UserError
-from neurostim.excitation import produce, sharding
+from neurostim.excitation import produce
 from neurostim.files import as_json
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.study import Study
@@ -33,7 +33,7 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
     """
     workdir = pathlib.Path(workdir)
     workdirs.check_writable(workdir)
-    if sharding.process()[1] > 1 and tuple(phases) != ('excite',):
+    if devices.process()[1] > 1 and tuple(phases) != ('excite',):
         raise UserError('several processes excite together, but train and evaluate alone: give --phase=excite, and run the other phases '
                         'without --coordinator')
     for phase in PHASES:
@@ -107,7 +107,7 @@ def excite(config, workdir: pathlib.Path, say) -> None:
     """Makes stimuli: DIR/stimuli/. Finished shards of an interrupted run are kept."""
     teacher = teachers.load(workdir / 'teacher')
     settings = produce.resolve(excite_settings(config), teacher)
-    first = sharding.process()[0] == 0
+    first = devices.process()[0] == 0
     with MetricsWriter(workdir / 'metrics.jsonl') if first else contextlib.nullcontext() as writer:  # one writer a file
         summary = produce.write(teacher, settings, workdir / 'stimuli', {}, config.seed, writer)
     if first:

@@ -15,12 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from neurostim import training
-from neurostim.excitation import sharding
+from neurostim import devices, training
 from neurostim.study import make_study
 from neurostim.teacher import train_teacher
 
-sharding.make_repeatable()
+devices.make_repeatable()
 if jax.__version_info__[:2] == (0, 10):  # others may not know the flag, and XLA ends the process at one that it does not know
     # Programs of tests are compiled far more often than run: without fusions by MLIR that takes a third of the time.
     os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'

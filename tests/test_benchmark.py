@@ -13,11 +13,11 @@ import pytest
 
 from experiments import benchmark, benchmark_devices, machine
 from experiments.configs.benchmark import get_config
+from neurostim import devices
 from neurostim.config import default_config
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation, produce, targets
 from neurostim.excitation.objective import Weights
-from neurostim.models import layers
 from neurostim.study import make_study
 
 QUICK_COMPILE = True
@@ -45,9 +45,9 @@ def test_a_step_counts_a_forward_and_a_backward_pass(name, above):
     shape, classes = ((28, 28, 1), 10) if name == 'published' else ((60, 1), 2)
     teacher = benchmark.random_teacher((name,), noise_study(shape, classes))
     settings = produce.resolve(produce.Settings('direct', steps=7), teacher)
-    least = 1.0 if layers.on_cpu() else 0.8  # of a native convolution XLA does not count products with the padding
+    least = 1.0 if devices.on_cpu() else 0.8  # of a native convolution XLA does not count products with the padding
     assert least <= benchmark.step_flops(teacher, settings, textbook=True) / (4 * multiplications(name)) < above
-    if name == 'published' and layers.on_cpu():  # Toom-Cook's fewer multiplications
+    if name == 'published' and devices.on_cpu():  # Toom-Cook's fewer multiplications
         assert benchmark.step_flops(teacher, settings) < 0.8 * benchmark.step_flops(teacher, settings, textbook=True)
 
 

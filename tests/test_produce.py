@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import pytest
 
+from neurostim import devices
 from neurostim import teacher as teachers
 from neurostim.errors import UserError
-from neurostim.excitation import produce, sharding, store
+from neurostim.excitation import produce, store
 from neurostim.excitation.produce import Settings, TargetSettings
-from neurostim.models.layers import on_cpu
 
 QUICK_COMPILE = True
 SETTINGS = Settings('mixture', count=500, steps=3, batch=16)
@@ -250,7 +250,7 @@ def eight(teacher, tmp_path_factory):
 
 def test_one_device_equals_eight(written, eight):
     """Not nearly: byte by byte, and in the same files."""
-    if not on_cpu():
+    if not devices.on_cpu():
         pytest.skip('virtual devices are of the CPU')
     folder, summary = written
     assert json.loads((eight[0].parent / 'devices.json').read_text()) == 8
@@ -279,19 +279,19 @@ def test_devices_do_not_speak_to_each_other(eight):
 
 @pytest.mark.parametrize('told', [0, 3])
 def test_every_core_is_a_device_unless_told_otherwise(told):
-    code = 'from neurostim.excitation import sharding; sharding.use_all_cores(); import jax; print(jax.local_device_count())'
+    code = 'from neurostim import devices; devices.use_all_cores(); import jax; print(jax.local_device_count())'
     environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
                    'XLA_FLAGS': f'--xla_force_host_platform_device_count={told}' if told else ''}
     made = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
     assert int(made.stdout) == (told or len(os.sched_getaffinity(0)))
 
 
-@pytest.mark.parametrize('told', ['', '--xla_dump_to=x', f'--{sharding.REPEATABLE}=false'])
+@pytest.mark.parametrize('told', ['', '--xla_dump_to=x', f'--{devices.REPEATABLE}=false'])
 def test_programs_are_made_repeatable_unless_told_otherwise(told, monkeypatch):
     monkeypatch.setenv('XLA_FLAGS', told)
     for _ in range(2):
-        sharding.make_repeatable()
-        assert os.environ['XLA_FLAGS'].startswith(told) and os.environ['XLA_FLAGS'].count(sharding.REPEATABLE) == 1
+        devices.make_repeatable()
+        assert os.environ['XLA_FLAGS'].startswith(told) and os.environ['XLA_FLAGS'].count(devices.REPEATABLE) == 1
     assert ('=true' in os.environ['XLA_FLAGS']) == ('false' not in told)
 
 

@@ -12,6 +12,7 @@ import time
 
 import jax
 
+from neurostim import devices
 from neurostim.errors import UserError
 from neurostim.files import write_whole
 
@@ -35,8 +36,7 @@ def fastest(teacher, settings, make_call, first_guess: int) -> int:
       make_call: (teacher, settings) -> compiled excitation.
     """
     path = memory_file()
-    device = jax.local_devices()[0]
-    what = [device.platform, device.device_kind, jax.local_device_count(), os.cpu_count(), teacher.names, teacher.shape,
+    what = [*devices.describe(), os.cpu_count(), teacher.names, teacher.shape,
             teacher.identity and teacher.identity.names,
             len(teacher.classes), dataclasses.asdict(dataclasses.replace(settings, count=0, batch=0, lanes=0))]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

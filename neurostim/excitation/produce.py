@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from neurostim import columns
+from neurostim import columns, devices
 from neurostim.errors import UserError, choose
 from neurostim.excitation import batch as batches
-from neurostim.excitation import engine, sharding, targets
+from neurostim.excitation import engine, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import INHIBITIONS, Weights
 from neurostim.excitation.store import Stimuli, Store, summary
-from neurostim.models.layers import on_cpu
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
 
@@ -186,8 +185,8 @@ def _resolve_target(target: TargetSettings, rehearsed: dict) -> TargetSettings:
 
 def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """(lanes, batch), a whole number of rounds of the lanes. Neither depends on the devices: a stimulus's last digits depend on both."""
-    numbers, most = CPU_LANES if on_cpu() else ACCELERATOR_LANES
-    own = {engine.AMORTISED: AMORTISED_LANES, 'generator': GENERATOR_LANES[not on_cpu()]}
+    numbers, most = CPU_LANES if devices.on_cpu() else ACCELERATOR_LANES
+    own = {engine.AMORTISED: AMORTISED_LANES, 'generator': GENERATOR_LANES[not devices.on_cpu()]}
     fits = own.get(method) or int(np.clip(2 ** round(math.log2(numbers / math.prod(shape))), 16, most))
     lanes, batch = settings.lanes or fits, max(settings.batch, 0)
     if settings.accept:
@@ -199,7 +198,7 @@ def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> t
         rounds = math.ceil(batch / lanes)
         lanes = settings.lanes or math.ceil(batch / rounds)
     else:
-        rounds = min(CPU_ROUNDS, math.ceil(settings.count / lanes)) if on_cpu() and settings.batch == 0 else 1
+        rounds = min(CPU_ROUNDS, math.ceil(settings.count / lanes)) if devices.on_cpu() and settings.batch == 0 else 1
     return lanes, rounds * lanes
 
 
@@ -244,8 +243,8 @@ def _sampler(target: TargetSettings, share, similarity):
     return targets.make_sampler(class_share=share, similarity=similarity, **given)
 
 
-def make_call(teacher: Teacher, settings: Settings, devices=None):
-    """Builds what makes stimuli by resolved settings: a :class:`neurostim.excitation.sharding.OverDevices`."""
+def make_call(teacher: Teacher, settings: Settings, over=None):
+    """Builds what makes stimuli by resolved settings: a :class:`neurostim.devices.OverDevices`, over all devices unless some are given."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
@@ -253,7 +252,7 @@ def make_call(teacher: Teacher, settings: Settings, devices=None):
     options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype,
                           settings.surplus)
-    return sharding.OverDevices(excite, settings.batch, devices)
+    return devices.OverDevices(excite, settings.batch, over)
 
 
 def stream(call, key, teacher: Teacher, firsts: Iterable[int], ahead: int = 2) -> Iterator[tuple[int, engine.Excited]]:
@@ -308,8 +307,8 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.lanes) / settings.batch) * settings.batch  # whatever the number of devices
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
     manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
-                'versions': {'jax': jax.__version__}, 'platform': jax.default_backend()}
-    with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), sharding.process()) as store:
+                'versions': {'jax': jax.__version__}, 'platform': devices.platform()}
+    with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), devices.process()) as store:
         missing = store.missing()
         if missing:
             call.compile(key, teacher.networks, teacher.population)  # before the clock starts
@@ -332,9 +331,9 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
                     written.result()
                 written = scribe.submit(store.write, shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
                     'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
-                    'seconds': (time.perf_counter() - started) / sharding.process()[1]})  # processes run side by side
+                    'seconds': (time.perf_counter() - started) / devices.process()[1]})  # processes run side by side
                 done += stop - start
             if written:
                 written.result()
         store.wait_for_others()
-        return summary(folder) if sharding.process()[0] else store.finish()
+        return summary(folder) if devices.process()[0] else store.finish()

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neurostim import devices
 from neurostim.columns import is_long_series, of_series
 
 # Toom-Cook's points besides 0 and infinity, in the order in which they are used: small numbers keep rounding small.
@@ -27,11 +28,6 @@ TILES = range(2, 8)  # outputs at once that are considered: more would round too
 WINOGRAD_TAPS = (3, 4)
 LARGE_KERNEL = 2**20  # numbers
 WINOGRAD_CHANNELS = 16  # fewer make products too small to be worth the transforms
-
-
-def on_cpu() -> bool:
-    """Whether the forms of a layer that suit XLA's CPU compiler are chosen."""
-    return jax.default_backend() == 'cpu'
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -143,7 +139,7 @@ class Conv(nn.Module):
     def __call__(self, x):
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param('kernel', nn.initializers.he_normal(), shape)
-        native = not on_cpu() if self.native is None else self.native
+        native = not devices.on_cpu() if self.native is None else self.native
         if native:
             lead = x.shape[: x.ndim - 1 - len(self.kernel)]
             flat = x.reshape(-1, *x.shape[len(lead):])
@@ -165,7 +161,7 @@ class Dense(nn.Module):
     def __call__(self, x):
         kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)).astype(x.dtype)
         bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype)
-        if not on_cpu() or kernel.size < LARGE_KERNEL:
+        if not devices.on_cpu() or kernel.size < LARGE_KERNEL:
             return x @ kernel + bias
         turned = jax.lax.optimization_barrier(kernel.T)  # or XLA folds the transposition into the product, which makes it slow
         y = jax.lax.dot_general(turned, x, (((1,), (x.ndim - 1,)), ((), ())))
@@ -174,7 +170,7 @@ class Dense(nn.Module):
 
 def _sum_axis(x: jax.Array, axis: int) -> jax.Array:
     """The sum over an axis, which is kept. By halves on CPU, where XLA's reductions take one number after another."""
-    if not on_cpu():
+    if not devices.on_cpu():
         return x.sum(axis, keepdims=True)
     while x.shape[axis] > 1:
         size = x.shape[axis]

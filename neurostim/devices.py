@@ -1,4 +1,4 @@
-"""Devices and hosts: the only place that knows them.
+"""Devices and hosts: the only place in the library that knows them.
 
 Stimuli are independent, so devices need not speak to each other: each gets the first index of its own batch, and the compiled
 program holds no collective.
@@ -27,6 +27,22 @@ def use_all_cores() -> None:
     told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices >= 0
     if not told:
         jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+
+
+def on_cpu() -> bool:
+    """Whether programs run on CPU, where some of them are better written otherwise."""
+    return platform() == 'cpu'
+
+
+def platform() -> str:
+    """'cpu', 'gpu' or 'tpu'."""
+    return jax.default_backend()
+
+
+def describe() -> tuple[str, str, int]:
+    """Platform, kind and number of this process's devices."""
+    device = jax.local_devices()[0]
+    return device.platform, device.device_kind, jax.local_device_count()
 
 
 def make_repeatable() -> None:
