@@ -54,7 +54,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import run as entry
+from experiments import command_line
 from experiments.machine import Watch, device_name, matmul_peak, memory_bandwidth, peak_memory, reset_peak_memory
 from neurostim import config as configs
 from neurostim import data, devices
@@ -397,9 +397,9 @@ def check_flags() -> None:
     """Refuses a command line without a file to write, before anything is measured."""
     if not _OUTPUT.value:
         raise UserError('give --output=FILE.json')
-    if flags.FLAGS.config is None:
+    if command_line.CONFIG.value is None:
         raise UserError(f'--config is empty: leave it out for {CONFIG}, or name a file of experiments/configs')
-    'teacher' in flags.FLAGS.config  # noqa: B015 (a file that cannot be loaded says so on its first use)
+    'teacher' in command_line.CONFIG.value  # noqa: B015 (a file that cannot be loaded says so on its first use)
     path = pathlib.Path(_OUTPUT.value)
     if path.is_dir():
         raise UserError(f'--output={path} is a folder: name a file in it, e.g. {path / "benchmark.json"}')
@@ -408,26 +408,20 @@ def check_flags() -> None:
         raise UserError(f'--output={path}: the folder cannot be written to: choose another')
 
 
-def parse_flags(arguments: list[str]) -> list[str]:
-    """The command line, with this benchmark's config as the default one."""
-    named = any(argument.split('=')[0].lstrip('-') == 'config' for argument in arguments[1:])
-    return entry.parse_flags(arguments[:1] + [f'--config={CONFIG}'] * (not named) + arguments[1:], check_flags)
-
-
 def main(_) -> None:
     """Measures, prints and writes."""
     path = pathlib.Path(_OUTPUT.value)
     try:
         devices.use_all_cores()
         devices.make_repeatable()
-        results = benchmark(flags.FLAGS.config)
+        results = benchmark(command_line.CONFIG.value)
         write_whole(path, json.dumps(results, indent=1))
         plot(results, path.with_suffix('.png'))  # last: minutes of measuring are safe by now
     except (UserError, OSError) as error:
-        entry.fail(error)
+        command_line.fail(error)
     print(table(results))
     print(f'written: {path}, {path.with_suffix(".png")}')
 
 
 if __name__ == '__main__':
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(command_line.parse_flags, check=check_flags, default_config=CONFIG))

@@ -21,6 +21,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import multiprocessing
 import os
@@ -30,12 +31,13 @@ import sys
 from absl import app, flags
 from threadpoolctl import threadpool_limits
 
-from experiments import run as entry
+from experiments import command_line
 from neurostim import workdir as workdirs
 from neurostim.errors import UserError
 from neurostim.files import write_whole
 
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'compare.py'
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that everything is written to; what it holds is not made again.')
 _JOIN = flags.DEFINE_list('join', [], 'Folders of finished sweeps: what they found is written to --workdir, and nothing is swept.')
 
 
@@ -46,7 +48,7 @@ def workers(processes: int):
     with contextlib.ExitStack() as stack:
         if processes > 1:
             pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(
-                processes, multiprocessing.get_context('spawn'), initializer=entry.prepare_jax))
+                processes, multiprocessing.get_context('spawn'), initializer=command_line.prepare_jax))
             yield pool, pool
         else:
             threads = (1, os.cpu_count() or 1)
@@ -136,42 +138,33 @@ def write(results: dict, folder: pathlib.Path) -> list[pathlib.Path]:
 
 def check_flags() -> None:
     """Refuses a command line without a folder, before any work."""
-    if not flags.FLAGS.workdir:
+    if not _WORKDIR.value:
         raise UserError('give --workdir=DIR')
-    if flags.FLAGS.config is None:
+    if command_line.CONFIG.value is None:
         raise UserError('--config is empty: leave it out for experiments/configs/compare.py, or name a file like it')
-    for name in ('phase', 'coordinator', 'processes', 'process'):
-        if flags.FLAGS[name].present:
-            raise UserError(f'--{name} is of experiments.run: here --config.processes=N works with several processes')
-    'methods' in flags.FLAGS.config  # noqa: B015 (a file that cannot be loaded says so on its first use)
-
-
-def parse_flags(arguments: list[str]) -> list[str]:
-    """The command line, with this comparison's config as the default one."""
-    named = any(argument.split('=')[0].lstrip('-') == 'config' for argument in arguments[1:])
-    return entry.parse_flags(arguments[:1] + [f'--config={CONFIG}'] * (not named) + arguments[1:], check_flags)
+    'methods' in command_line.CONFIG.value  # noqa: B015 (a file that cannot be loaded says so on its first use)
 
 
 def main(_) -> None:
     """Sweeps, prints and writes."""
-    folder = pathlib.Path(flags.FLAGS.workdir)
+    folder = pathlib.Path(_WORKDIR.value)
     try:
         from experiments import compare_tables, sweep_config
         if _JOIN.value:
             results = join(_JOIN.value)
             folder.mkdir(parents=True, exist_ok=True)
         else:
-            entry.prepare_jax()
-            results = compare(sweep_config.make_sweep(flags.FLAGS.config, folder), flags.FLAGS.config.processes)
+            command_line.prepare_jax()
+            results = compare(sweep_config.make_sweep(command_line.CONFIG.value, folder), command_line.CONFIG.value.processes)
         written = write(results, folder)
     except UserError as error:
-        entry.fail(error)
+        command_line.fail(error)
     except OSError as error:
-        entry.fail(f'{error}: check that --workdir={folder} can be written to and has space')
+        command_line.fail(f'{error}: check that --workdir={folder} can be written to and has space')
     print(compare_tables.table(results))
     print(compare_tables.main_page(results))
     print(f'written: {", ".join(map(str, written))}')
 
 
 if __name__ == '__main__':
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(command_line.parse_flags, check=check_flags, default_config=CONFIG))

@@ -24,6 +24,7 @@ from absl import app, flags
 from scipy import stats
 
 from experiments import unseen_studies
+from experiments.command_line import fail
 from neurostim.errors import UserError, choose
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -107,7 +108,6 @@ def mean_rows(name: str, workdirs: list[pathlib.Path]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Writes the studies asked for; with --run, runs them and prints the table, and with several --seeds the students' means too."""
-    from experiments.run import fail
     folder = pathlib.Path(FOLDER.value).absolute()
     try:
         paths = {name: [write_study(name, folder, seed) for seed in range(SEEDS.value)] for name in STUDIES.value}

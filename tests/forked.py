@@ -6,6 +6,7 @@ The parent has started no backend and no thread of its own, so that forking is s
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -92,7 +93,7 @@ def child(arguments: list[str], out: str, err: str) -> typing.NoReturn:
     status = 1
     sys.argv = ['experiments/run.py', *arguments]
     try:
-        app.run(run.main, flags_parser=run.parse_flags)
+        app.run(run.main, flags_parser=functools.partial(run.parse_flags, check=run.check_flags))
     except SystemExit as end:
         status = end.code or 0
     except BaseException:
