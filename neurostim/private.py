@@ -25,6 +25,7 @@ from neurostim.errors import UserError, choose
 from neurostim.scaling import Scaling
 from neurostim.study import Study
 from neurostim.teacher import Teacher
+from neurostim.training import running_average
 
 LARGEST = 10.0  # of a sample: windows are given in standard deviations of their own
 FLOOR = 0.05  # of a class's share of the counts: noise can make it negative
@@ -202,8 +203,7 @@ def train(model: models.Model, x: np.ndarray, targets: np.ndarray, options: Priv
         noisy, noise_state = privatizer.update(gradient(params, x, target, weight, shifts), noise_state)
         updates, optimiser_state = optimiser.update(noisy, optimiser_state, params)
         params = optax.apply_updates(params, updates)
-        stays = jnp.minimum(options.average, (1 + number) / (10 + number))
-        return params, jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, average, params), noise_state, optimiser_state
+        return params, running_average(number, average, params, options.average), noise_state, optimiser_state
 
     params = model.init(init_key)
     state = params, jax.tree.map(jnp.copy, params), privatizer.init(params), optimiser.init(params)

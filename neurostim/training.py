@@ -119,6 +119,19 @@ def step_windows(batch: int, shape: tuple[int, ...]) -> int:
     return min(batch, max(LEAST_BATCH, STEP_NUMBERS // math.prod(shape)))
 
 
+def running_average(number, average, params, decay: float):
+    """The average of parameters after step `number`, from the average before: an exponential one that warms up, for the first steps must
+    not be remembered for long."""
+    stays = jnp.minimum(decay, (1 + number) / (10 + number))
+    return jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, average, params)
+
+
+def _kappa(table, n):
+    """Cohen's kappa of a table [classes, classes] of n windows, as :func:`neurostim.evaluation.utility.kappa` has it."""
+    chance = (table.sum(0) * table.sum(1)).sum() / n**2
+    return jnp.where(chance < 1, (jnp.trace(table) / n - chance) / (1 - chance), 0)
+
+
 def make_train(model: Model, options: TrainingOptions):
     """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
 
@@ -152,10 +165,7 @@ def make_train(model: Model, options: TrainingOptions):
             value, grads = jax.value_and_grad(loss)(params, x, data.targets[index], dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
-            # A warming average: the first steps must not be remembered for long.
-            decay = jnp.minimum(options.average, (1 + count) / (10 + count))
-            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-            return (params, average, opt_state, count + 1), value
+            return (params, running_average(count, average, params, options.average), opt_state, count + 1), value
 
         def validate(params):
             logits = _in_blocks(lambda x: model.apply(params, x)[0], validation.x)
@@ -163,10 +173,7 @@ def make_train(model: Model, options: TrainingOptions):
             losses = cross_entropy(logits, validation.targets) * (validation.targets @ class_weight)
             table = (jax.nn.one_hot(validation.targets.argmax(-1), model.classes) * mask[:, None]).T @ jax.nn.one_hot(
                 logits.argmax(-1), model.classes)
-            chance = (table.sum(0) * table.sum(1)).sum() / validation.n**2
-            agreement = jnp.trace(table) / validation.n
-            kappa = jnp.where(chance < 1, (agreement - chance) / (1 - chance), 0)
-            return (losses * mask).sum() / validation.n, kappa
+            return (losses * mask).sum() / validation.n, _kappa(table, validation.n)
 
         def more(state):
             i, *_, since = state

@@ -19,6 +19,7 @@ from neurostim.alternatives.base import Method, Options, draw_classes, label
 from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
+from neurostim.training import running_average
 
 STEPS = 4000
 BATCH = 64
@@ -73,7 +74,7 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         updates, generator_state = optimisers['generator'].update(
             jax.grad(generator_loss)(params, judging, jax.random.normal(second_key, (BATCH, NOISE)), labels), states[0], params)
         params = optax.apply_updates(params, updates)
-        return params, networks.average(number, mean, params), judging, (generator_state, critic_state), key
+        return params, running_average(number, mean, params, networks.AVERAGE), judging, (generator_state, critic_state), key
 
     def distance(params, held):
         x, labels = held

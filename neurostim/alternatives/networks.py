@@ -76,12 +76,6 @@ def split(study: Study, teacher: Teacher, seed: int):
     return tuple((jnp.asarray(x[rows]), jnp.asarray(labels[rows])) for rows in (~held, held))
 
 
-def average(number, mean, params):
-    """The running average of weights after step `number`."""
-    stays = jnp.minimum(AVERAGE, (1 + number) / (10 + number))
-    return jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, mean, params)
-
-
 def descend(step: Callable, error: Callable, averaged: Callable, state, steps: int, train, validate):
     """Takes steps and keeps the averaged weights that do best on held-out windows.
 

@@ -18,6 +18,7 @@ from neurostim.alternatives.base import Method, Options, draw_classes, label
 from neurostim.excitation.store import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
+from neurostim.training import running_average
 
 STEPS = 4000
 BATCH = 64
@@ -65,7 +66,7 @@ def fit(train, validate, shape: tuple[int, ...], n_classes: int, steps: int, see
         grads = jax.grad(loss)(params, noise_key, train[0][rows], train[1][rows])
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, updates)
-        return params, networks.average(number, mean, params), optimiser_state, step_key
+        return params, running_average(number, mean, params, networks.AVERAGE), optimiser_state, step_key
 
     encoder_key, decoder_key = jax.random.split(init_key)
     params = {'encoder': encoder.init(encoder_key),

@@ -141,22 +141,27 @@ def make_steps(options: Options) -> Steps:
     return Steps(lambda key, variables: optimiser.init(variables), optimiser.update)
 
 
-def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int,
-                inhibition=None):
-    """Builds ``excite(key, first, networks, population) -> Excited`` for the stimuli first, ..., first + count - 1.
+class Search(NamedTuple):
+    """How several stimuli at once are searched, each in a lane of its own.
 
-    Args:
-      parameterisation: what is searched.
-      sample_target: key -> Target.
-      teacher_apply: (networks, x) -> (logits, activations).
-      count: stimuli a call; a multiple of `options.chain` with acceptance, of `lanes` without.
-      lanes: stimuli worked on at once.
-      inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
+    Attributes:
+      begin: (key, population, index, attempt, candidate=None) -> one lane's draw; candidates of one stimulus share a target.
+      losses: (lanes, population, networks) -> the objective [lanes].
+      gradients: (lanes, population, networks) -> ((objective, (x, logits)), gradients of the lanes' variables).
+      descend: (lanes, gradients) -> the lanes, one step on.
     """
+
+    begin: Callable
+    losses: Callable
+    gradients: Callable
+    descend: Callable
+
+
+def make_search(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, inhibition=None) -> Search:
+    """Builds the search; arguments as of :func:`make_excite`."""
     steps = make_steps(options)
 
     def begin(key, population, index, attempt, candidate=None):
-        """One lane's draw; candidates of one stimulus share a target."""
         target_key, start_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), attempt))
         target = sample_target(target_key)
         if candidate is not None:
@@ -170,17 +175,50 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
             lambda v, c: (dimensions(v) if options.temperature else 1) * parameterisation.penalty(population, v, c),
             teacher_apply, inhibition)
 
-    def over_lanes(one, lanes_now, networks):
-        return jax.vmap(one, (0, 0, 0, None))(lanes_now.variables, lanes_now.context, lanes_now.target.belief, networks)
+    def over_lanes(one, now, networks):
+        return jax.vmap(one, (0, 0, 0, None))(now.variables, now.context, now.target.belief, networks)
 
-    def gradients(lanes_now, population, networks):
-        return over_lanes(jax.value_and_grad(objective_of(population), has_aux=True), lanes_now, networks)
+    def losses(now, population, networks):
+        return over_lanes(objective_of(population), now, networks)[0]
+
+    def gradients(now, population, networks):
+        return over_lanes(jax.value_and_grad(objective_of(population), has_aux=True), now, networks)
+
+    def descend(now, grads):
+        updates, state = jax.vmap(steps.update)(grads, now.optimiser)
+        return now._replace(variables=optax.apply_updates(now.variables, updates), optimiser=state)
+
+    return Search(begin, losses, gradients, descend)
+
+
+def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply, options: Options, count: int, lanes: int,
+                inhibition=None):
+    """Builds ``excite(key, first, networks, population) -> Excited`` for the stimuli first, ..., first + count - 1.
+
+    Args:
+      parameterisation: what is searched.
+      sample_target: key -> Target.
+      teacher_apply: (networks, x) -> (logits, activations).
+      count: stimuli a call; a multiple of `options.chain` with acceptance, of `lanes` without.
+      lanes: stimuli worked on at once.
+      inhibition: of :func:`neurostim.excitation.objective.make_inhibition`, where it has a weight.
+    """
+    search = make_search(parameterisation, sample_target, teacher_apply, options, inhibition)
+    if options.accept:
+        return make_refilling(search, options, count, lanes, parameterisation.warm)
+    return make_fixed(search, parameterisation.decode, teacher_apply, options, count, lanes)
+
+
+def make_fixed(search: Search, decode, teacher_apply, options: Options, count: int, lanes: int):
+    """The loop of so many steps for every stimulus, from the best of its candidates."""
+    if count % lanes:
+        raise ValueError(f'count {count} is not a multiple of lanes {lanes}')
 
     def best_candidates(key, population, indices, networks):
         """For each stimulus the draw of least objective. One draw of all lanes after another: a batch stays in the cache."""
         def draw(candidate):
-            drawn = jax.vmap(begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
-            return drawn, over_lanes(objective_of(population), drawn, networks)[0]
+            drawn = jax.vmap(search.begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
+            return drawn, search.losses(drawn, population, networks)
 
         def better(candidate, best):
             drawn, losses = draw(candidate)
@@ -188,38 +226,30 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
 
         return jax.lax.fori_loop(1, options.candidates, better, draw(0))[0]
 
-    def descend(lanes_now, grads):
-        updates, state = jax.vmap(steps.update)(grads, lanes_now.optimiser)
-        return lanes_now._replace(variables=optax.apply_updates(lanes_now.variables, updates), optimiser=state)
-
     def excite_lanes(key, first, networks, population):
         indices = first + jnp.arange(lanes)
         if options.candidates > 1:
             now = best_candidates(key, population, indices, networks)
         else:
-            now = jax.vmap(begin, (None, None, 0, None))(key, population, indices, 0)
+            now = jax.vmap(search.begin, (None, None, 0, None))(key, population, indices, 0)
 
         def step(_, now):
-            _, grads = gradients(now, population, networks)
-            return descend(now, grads)
+            _, grads = search.gradients(now, population, networks)
+            return search.descend(now, grads)
 
         now = jax.lax.fori_loop(0, options.steps, step, now)
-        x = jax.vmap(parameterisation.decode, (None, 0, 0))(population, now.variables, now.context)
+        x = jax.vmap(decode, (None, 0, 0))(population, now.variables, now.context)
         probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])
         ones = jnp.ones(lanes, jnp.int32)
         return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
 
-    def excite_fixed(key, first, networks, population):
+    def excite(key, first, networks, population):
         """Some lanes after others, in one program: few enough for the cache, and no return to the host between them."""
         firsts = first + jnp.arange(0, count, lanes)
         made = jax.lax.map(lambda start: excite_lanes(key, start, networks, population), firsts)
         return jax.tree.map(lambda column: column.reshape(count, *column.shape[2:]), made)
 
-    if not options.accept:
-        if count % lanes:
-            raise ValueError(f'count {count} is not a multiple of lanes {lanes}')
-        return excite_lanes if count == lanes else excite_fixed
-    return make_refilling(begin, gradients, descend, options, count, lanes, parameterisation.warm)
+    return excite_lanes if count == lanes else excite
 
 
 def pick(mask, a, b):
@@ -227,7 +257,7 @@ def pick(mask, a, b):
     return jax.tree.map(lambda u, v: jnp.where(mask.reshape(-1, *[1] * (u.ndim - 1)), u, v), a, b)
 
 
-class Progress(NamedTuple):
+class LaneState(NamedTuple):
     """Where each lane stands: int32 [lanes], unless said otherwise.
 
     Attributes:
@@ -246,7 +276,7 @@ class Progress(NamedTuple):
     best_probabilities: jax.Array
 
 
-def make_refilling(begin, gradients, descend, options: Options, count: int, lanes: int, warm: bool):
+def make_refilling(search: Search, options: Options, count: int, lanes: int, warm: bool):
     """The loop with early acceptance: a lane that is done is stored and takes the next stimulus of its chain, or the next chain."""
     chain = options.chain
     if count % chain:
@@ -256,29 +286,29 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
         """Fresh draws for the lanes in `mask`, the rest as they are."""
         def one(arguments):
             wanted, index, tries, lane = arguments
-            return jax.lax.cond(wanted, lambda: begin(key, population, index, tries), lambda: lane)
+            return jax.lax.cond(wanted, lambda: search.begin(key, population, index, tries), lambda: lane)
         if warm:  # megabytes of weights a lane: draw only what is wanted, one after another, and copy nothing where nothing is
             return jax.lax.cond(mask.any(), lambda: jax.lax.map(one, (mask, first + slot, attempt, now)), lambda: now)
-        return pick(mask, jax.vmap(begin, (None, None, 0, 0))(key, population, first + slot, attempt), now)
+        return pick(mask, jax.vmap(search.begin, (None, None, 0, 0))(key, population, first + slot, attempt), now)
 
     def excite(key, first, networks, population):
         units = count // chain
         unit = jnp.arange(lanes, dtype=jnp.int32)
         slot = jnp.where(unit < units, unit * chain, count)
-        draw = lambda s: begin(key, population, first + s, 0)  # noqa: E731
+        draw = lambda s: search.begin(key, population, first + s, 0)  # noqa: E731
         now = jax.lax.map(draw, slot) if warm else jax.vmap(draw)(slot)
         zeros = jnp.zeros(lanes, jnp.int32)
-        (_, (x, logits)), _ = jax.eval_shape(gradients, now, population, networks)
+        (_, (x, logits)), _ = jax.eval_shape(search.gradients, now, population, networks)
         blank = lambda like: jnp.zeros((count, *like.shape[1:]), like.dtype)  # noqa: E731
         out = Excited(blank(x), blank(logits), jnp.zeros(count, bool), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.int32))
-        best = Progress(slot, zeros, zeros, zeros, jnp.full(lanes, -1.0), jnp.zeros(x.shape, x.dtype), jnp.zeros(logits.shape))
+        best = LaneState(slot, zeros, zeros, zeros, jnp.full(lanes, -1.0), jnp.zeros(x.shape, x.dtype), jnp.zeros(logits.shape))
 
         def unfinished(state):
             return (state[1].slot < count).any()
 
         def advance(state):
             now, at, next_unit, out = state
-            (_, (x, logits)), grads = gradients(now, population, networks)
+            (_, (x, logits)), grads = search.gradients(now, population, networks)
             probabilities = jax.nn.softmax(logits)
             belief = jnp.take_along_axis(probabilities, now.target.label[:, None], 1)[:, 0]
             better = belief > at.best_belief
@@ -293,7 +323,7 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
                           accepted, at.total, at.attempt + 1)
             out = jax.tree.map(lambda whole, part: whole.at[place].set(part, mode='drop'), out, row)
             ends = accepted | failed  # and takes no step
-            now = pick(ends, now, descend(now, grads))
+            now = pick(ends, now, search.descend(now, grads))
             at = at._replace(step=at.step + ~ends, total=at.total + ~ends)
             return jax.lax.cond(ends.any(), refill, lambda *s: s[:4], now, at, next_unit, out, accepted, failed, done)
 
@@ -315,7 +345,7 @@ def make_refilling(begin, gradients, descend, options: Options, count: int, lane
 
         def hand_on(mask, key, population, first, slot, now):
             def light(index):  # the weights drawn here are dead code and are not computed
-                lane = begin(key, population, index, 0)
+                lane = search.begin(key, population, index, 0)
                 return lane.context, lane.target
             context, target = jax.vmap(light)(first + slot)
             return now._replace(context=pick(mask, context, now.context), target=pick(mask, target, now.target))

@@ -19,6 +19,8 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from neurostim.training import running_average
+
 POSITIONS = 32  # most places in time; longer windows are cut into patches
 FEWEST_SAMPLES = 16  # of a window that the flow suits
 LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patch leaves some of the noise in it
@@ -146,9 +148,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
         grads = jax.grad(lambda p: loss(functools.partial(network.apply, {'params': p}), loss_key, train[0][rows], train[1][rows]))(params)
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, updates)
-        stays = jnp.minimum(AVERAGE, (1 + number) / (10 + number))
-        average = jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, average, params)
-        return params, optimiser_state, average
+        return params, optimiser_state, running_average(number, average, params, AVERAGE)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def several(state, first, train, validate):
