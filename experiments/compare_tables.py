@@ -85,7 +85,7 @@ def overview(results: dict) -> str:
     rows |= {'*mean*': [cell(method) for method in stimuli],
              '*mean of the unexcited control*': [_number((method or {}).get('kappa')) for method in control],
              '*teacher*': [_number(study['teacher']['kappa']) for study in studies],
-             '*stimuli, a second*': [f'{m["count"]}, {m["per_second"]:.0f}' if m else NONE for m in stimuli],
+             '*stimuli in all, made a second*': [f'{m["count"]}, {m["per_second"]:.0f}' if m else NONE for m in stimuli],
              '*prior; seeds*': [f'{m["by"]}; {len(m["seconds"])}' if m else NONE for m in stimuli]}
     lines = [f'| student | {" | ".join(results["studies"])} |', '| --- ' * (len(stimuli) + 1) + '|']
     return '\n'.join([*lines, *(f'| {name} | {" | ".join(cells)} |' for name, cells in rows.items()), ''])

@@ -20,6 +20,7 @@ from neurostim import models, training
 DRAWS, DRAWN_NUMBERS = 4096, 2**24  # that a novice learns from, and numbers in them
 HELD = 10  # every so manieth stops its training
 STEPS = 400
+LEAST_AGREEMENT = 0.4  # kappa with the teacher: who has learnt nothing is surprised by whatever is rare (BUILD_NOTES)
 LEAST_BELIEF = 0.02  # a novice that is surer of something else is not more surprised
 
 
@@ -29,10 +30,17 @@ class Novices(NamedTuple):
     Attributes:
       names: zoo names.
       params: a tuple, one entry a novice.
+      agreement: kappa with the teacher on draws that they did not learn from, the greatest of any novice.
     """
 
     names: tuple[str, ...]
     params: Any
+    agreement: float = 1.0
+
+    @property
+    def know_something(self) -> bool:
+        """Whether what surprises them says more than which class is rare."""
+        return self.agreement >= LEAST_AGREEMENT
 
     def networks(self, shape: tuple[int, ...], classes: int) -> tuple[models.Model, ...]:
         """The zoo members for windows of `shape`."""
@@ -51,13 +59,14 @@ def train_novices(names: tuple[str, ...], x: np.ndarray, beliefs: np.ndarray, se
     """
     classes, held = beliefs.shape[1], np.arange(len(x)) % HELD == 0
     learnt, checked = (training.examples(x[rows], beliefs[rows], classes) for rows in (~held, held))
-    params = []
+    params, agreements = [], []
     for i, name in enumerate(names):
         key = jax.random.fold_in(jax.random.key(seed), 2000 + i)
         network, history = training.fit((name, x.shape[1:], classes, ()), training.TrainingOptions(steps=STEPS), key, learnt, checked)
         params.append(jax.tree.map(np.asarray, network))
-        report(f'{i + 1}/{len(names)} {name}: agrees with the teacher with kappa {np.nanmax(history.validation_kappa):.3f}')
-    return Novices(tuple(names), tuple(params))
+        agreements.append(float(np.nanmax(history.validation_kappa)))
+        report(f'{i + 1}/{len(names)} {name}: agrees with the teacher with kappa {agreements[-1]:.3f}')
+    return Novices(tuple(names), tuple(params), max(agreements))
 
 
 def count_draws(shape: tuple[int, ...]) -> int:

@@ -343,7 +343,7 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
         'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed, 'windows': teacher.windows,
         'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
-        'novices': teacher.novices and teacher.novices.names,
+        'novices': teacher.novices and teacher.novices.names, 'novices_agreement': teacher.novices and teacher.novices.agreement,
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
         'files': _file_digests(fresh / 'checkpoint')}
     for name, content in {'teacher.json': description, **(beside or {})}.items():
@@ -399,7 +399,7 @@ def load(folder: pathlib.Path) -> Teacher:
             tuple(description['channels']), description['kind'], description['curves'],
             identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
             description.get('shift', 0.0), description.get('rehearsed', {}), description.get('windows', 0),
-            novices.Novices(named, tuple(arrays['novices'])) if named else None)
+            novices.Novices(named, tuple(arrays['novices']), description.get('novices_agreement', 1.0)) if named else None)
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)

@@ -326,7 +326,7 @@ def test_the_overview_has_a_student_a_row_and_a_study_a_column(done, folded):
             shown = cells[row['student']]
             assert shown['three_subjects'].startswith(f'{row["kappa"]:.3f} ({row["gap"]["difference"]:+.3f}')
     assert cells['*teacher*'] == {'student': '*teacher*', **{name: f'{study["teacher"]["kappa"]:.3f}' for name, study in studies.items()}}
-    assert cells['*stimuli, a second*']['three_subjects'].startswith('40, ')
+    assert cells['*stimuli in all, made a second*']['three_subjects'].startswith('40, ')
     assert all(cells[twin['student']]['small'] == compare_tables.NONE for twin in studies['small']['real'])
 
 

@@ -98,7 +98,7 @@ def test_a_teacher_with_novices_is_saved_whole(accompanied, teacher, tmp_path):
     teachers.save(accompanied, tmp_path / 'teacher')
     found = teachers.load(tmp_path / 'teacher')
     assert found.digest() == accompanied.digest() != teacher.digest()
-    assert found.novices.names == ('linear', 'mlp')
+    assert (found.novices.names, found.novices.agreement) == (('linear', 'mlp'), accompanied.novices.agreement)
     settings = produce.Settings('mixture', count=16, surplus=2)
     np.testing.assert_array_equal(produce.generate(found, settings).x, produce.generate(accompanied, settings).x)
     assert isinstance(found.novices, Novices)
@@ -124,6 +124,23 @@ def test_novices_learn_what_the_prepared_teacher_believes_of_the_draws_rehearsed
 def test_left_to_choose_stimuli_are_sifted_unless_they_are_long(accompanied, teacher, monkeypatch, most, novices_there, surplus):
     monkeypatch.setattr(columns, 'MOST', most)
     assert produce.resolve(produce.Settings(surplus=0), accompanied if novices_there else teacher).surplus == surplus
+
+
+@pytest.mark.parametrize(('agreement', 'surplus'), [(novices.LEAST_AGREEMENT, 4), (novices.LEAST_AGREEMENT - 0.01, 1)])
+def test_novices_that_know_nothing_sift_only_where_they_are_told_to(accompanied, agreement, surplus):
+    those = dataclasses.replace(accompanied, novices=accompanied.novices._replace(agreement=agreement))
+    assert produce.resolve(produce.Settings(surplus=0), those).surplus == surplus
+    assert produce.resolve(produce.Settings(surplus=2), those).surplus == 2
+
+
+def test_agreement_is_that_of_the_best_on_draws_it_has_not_learnt_from(accompanied):
+    """Beliefs that windows tell nothing of are known by nobody."""
+    x, _ = parameterisation.unexcited('mixture', accompanied.shape, accompanied.population, 400, 5)
+    by_chance = np.eye(2, dtype=np.float32)[np.random.default_rng(0).integers(0, 2, 400)]
+    assert novices.train_novices(('linear',), x, by_chance).agreement < novices.LEAST_AGREEMENT
+    told = []
+    found = novices.train_novices(('linear', 'mlp'), x, accompanied.predict_scaled(x), report=told.append)
+    assert found.know_something and f'{found.agreement:.3f}' == max(line.split()[-1] for line in told)
 
 
 @pytest.mark.parametrize(('given', 'complaint'), [({'surplus': 2}, 'no novices'), ({'surplus': -1}, 'excite.surplus is -1')])

@@ -66,7 +66,7 @@ class Settings:
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
       surplus: stimuli made for each that is kept. Above 1 every other one that is kept surprised novices (:mod:`neurostim.novices`). 0
-        chooses `SURPLUS` where the teacher has novices and windows are not long, of which few can be made, else 1.
+        chooses `SURPLUS` where the teacher has novices that know something and windows are not long, of which few can be made, else 1.
       dtype: 'float32', or 'bfloat16' for devices that multiply it faster; in what the teacher computes gradients. Labels are float32.
       target: what to excite towards.
     """
@@ -145,7 +145,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         as_windows = np.clip(teacher.windows, usual, most)
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
     if not settings.surplus:
-        settings = dataclasses.replace(settings, surplus=SURPLUS if teacher.novices and math.prod(teacher.shape) <= columns.MOST else 1)
+        sift = teacher.novices and teacher.novices.know_something and math.prod(teacher.shape) <= columns.MOST
+        settings = dataclasses.replace(settings, surplus=SURPLUS if sift else 1)
     method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
     if settings.surplus > 1 and teacher.novices is None:
