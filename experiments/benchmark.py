@@ -87,7 +87,7 @@ def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0, with_flo
     """A teacher for the study with random weights; the flow, which takes seconds to compile, only where it is wanted."""
     train = study.part(test=False)
     scaling = fit_scaling(train.x, study.kind)
-    model = teachers.model_options(names, study.shape, len(study.classes))
+    model = teachers.make_committee(names, study.shape, len(study.classes))
     params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(seed)))
     population = fit_population(scaling.forward(train.x), study.kind, train.y, len(study.classes), seed)
     if with_flow and flow.suits(study.shape):  # what a draw costs does not depend on what the flow has learnt

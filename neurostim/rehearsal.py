@@ -37,7 +37,7 @@ UNEVEN = 1.15  # how many times as frequent as its even share a class must be fo
 
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
-    gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_RATE['flow']}
+    gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_LEARNING_RATE['flow']}
     there = [name for name in ('modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
         there.remove('mixture')
@@ -77,7 +77,7 @@ def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Ca
 def _preferred(scored: tuple[float, dict]) -> float:
     """The kappa of a way, and what another must be better by; gentle steps are as small as the flow's own."""
     kappa, way = scored
-    gentle = way.get('learning_rate', produce.DEFAULT_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_RATE['flow']
+    gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
     return kappa + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
 
 

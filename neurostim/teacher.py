@@ -104,7 +104,7 @@ class Teacher:
         return state.hexdigest()
 
 
-def model_options(names: tuple[str, ...], shape: tuple[int, ...], classes: int) -> models.Model:
+def make_committee(names: tuple[str, ...], shape: tuple[int, ...], classes: int) -> models.Model:
     """The committee of `names` for windows of `shape`."""
     if not names:
         raise UserError('teacher.models is empty: name at least one model')
@@ -274,7 +274,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     train = dataclasses.replace(train, x=scaling.forward(train.x))
     if options.shift < 0 and not _may_begin_anywhere(train, report):
         options = dataclasses.replace(options, shift=0.0)
-    model_options(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
+    make_committee(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
     part = committee_parts(train, committee, len(names), seed)
     if draws and committee != 'together':
         raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
@@ -288,7 +288,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    model = model_options(names, study.shape, n_classes)
+    model = make_committee(names, study.shape, n_classes)
     return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, curves, named, shift,
                    windows=len(train.y))
 
@@ -374,7 +374,7 @@ def load(folder: pathlib.Path) -> Teacher:
         if _file_digests(folder / 'checkpoint') != description['files']:
             raise ValueError('its checkpoint is not as it was saved')
         shape, classes = tuple(description['shape']), tuple(description['classes'])
-        model = model_options(tuple(description['models']), shape, len(classes))
+        model = make_committee(tuple(description['models']), shape, len(classes))
         blank = jax.eval_shape(model.init, jax.random.key(0))
         knots = jax.ShapeDtypeStruct(tuple(description['knots']), np.float64)
         target = {

@@ -57,7 +57,7 @@ def load(*, path=None, scale: str = 'none') -> Study:
             notes = (f'the given split divides {divided} subjects: their windows are in both parts',) if divided else ()
     study = make_study(
         pathlib.Path(path).stem, arrays['x'], arrays['y'], arrays['subject'], test=test, group=group, notes=notes, where=where,
-        sampling_rate_hz=_rate(arrays['sampling_rate_hz'], where) if 'sampling_rate_hz' in arrays else None, **names)
+        sampling_rate_hz=_sampling_rate_hz(arrays['sampling_rate_hz'], where) if 'sampling_rate_hz' in arrays else None, **names)
     if scale == 'window':
         if study.kind != 'windows':
             raise UserError(f"study.scale is 'window', but {where} holds {study.kind}, no time series: leave it 'none'")
@@ -82,7 +82,7 @@ def _names(names: np.ndarray, key: str, where: str) -> list[str]:
     return names.tolist()
 
 
-def _rate(rate: np.ndarray, where: str) -> float:
+def _sampling_rate_hz(rate: np.ndarray, where: str) -> float:
     """A single number."""
     if rate.dtype.kind not in 'fiu' or rate.size != 1:
         raise UserError(f"{where}: 'sampling_rate_hz' has dtype {rate.dtype} and shape {rate.shape}: give one number")

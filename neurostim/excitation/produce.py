@@ -97,7 +97,7 @@ DTYPES = ('float32', 'bfloat16')
 AMORTISED_LANES = 4096  # stimuli that one generator is trained for
 GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
 NO_DENSITY = ('flow', 'generator', engine.AMORTISED)  # methods that Langevin steps cannot sample
-DEFAULT_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
+DEFAULT_LEARNING_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
 
 
 def check(settings: Settings) -> None:
@@ -168,7 +168,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     resolved = dataclasses.replace(
         settings, method=method, lanes=lanes, batch=batch,
         steps=DEFAULT_STEPS.get(method, 5) if settings.steps < 0 else settings.steps, candidates=settings.candidates or 1,
-        learning_rate=settings.learning_rate or DEFAULT_RATE.get(method, 0.1),
+        learning_rate=settings.learning_rate or DEFAULT_LEARNING_RATE.get(method, 0.1),
         weights=weights)
     if settings.batch < 0:
         lanes = batches.fastest(teacher, resolved, make_call, lanes)
