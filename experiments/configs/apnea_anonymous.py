@@ -6,8 +6,7 @@ Each window is scaled by itself, and stimuli start from one Gaussian of all peop
 of three architectures recognise least; they are inhibited while it is excited. The teacher learns from windows that begin anywhere, which
 leaves hardly a trace of any one.
 
-An earlier version took 442 s on two cores with half as many shadow pipelines; the 96 of now took 221 s. Teacher kappa 0.937; cnn student
-0.929, 0.021 ahead of its twin on real windows; attack on membership (LiRA) through stimuli 0.499 [0.493, 0.503], through real ones 0.565.
+Figures are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config

@@ -4,8 +4,7 @@ r"""Apnea-ECG respiration with differential privacy for one window: epsilon 8 at
 
 `--config.teacher.privacy.epsilon=3` promises more. Each window is scaled by itself, so that none depends on another.
 
-790 s on two shared cores. Epsilon 8: teacher kappa 0.884 and 0.917, cnn student's gap 0.016 and -0.003 (two trainings: their noise
-differs); epsilon 3: 0.835 and 0.058. Networks that are unlike the teacher, and classical algorithms, fall further behind.
+Networks that are unlike the teacher, and classical algorithms, pay most for it. Figures are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config

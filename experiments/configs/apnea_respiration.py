@@ -5,8 +5,7 @@ r"""Apnea-ECG respiration: 60-s windows of nasal airflow at 1 Hz, blocks of 30 m
 `--config.study.channels="('Resp C', 'Resp A', 'Resp N', 'SpO2')"` takes all four channels, `--config.study.split=subject:a03` leaves
 one person out.
 
-930 s on two cores shared with other work before stimuli were sifted. Teacher kappa 0.925; students on stimuli: cnn 0.924, forest 0.919, a
-mean gap of -0.017 over twelve students, none of whom is behind (five seeds with stimuli of their own).
+Figures are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config

@@ -2,8 +2,7 @@ r"""MNIST, the published method's proof of concept, by the best method.
 
     python -m experiments.run --config=experiments/configs/mnist.py --config.study.path=FOLDER --workdir=runs/mnist
 
-About 990 s on two shared cores (before images were put upright). Teacher kappa 0.987; on 10 000 stimuli a cnn student comes to kappa 0.978,
-0.005 behind, a forest to 0.949, 0.001 behind, neighbours to 0.950, 0.018 behind (three seeds).
+Figures are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config

@@ -3,8 +3,7 @@ r"""MNIST by the published loop (arXiv 2009.10007): the weights of a generator a
     python -m experiments.run --config=experiments/configs/mnist_published.py --config.study.path=FOLDER --workdir=runs/mnist_published
 
 The released code made 0.9 accepted stimuli a second on two shared cores, and a student on 1 000 of them reached accuracy 0.897.
-Here: about 2000 s on shared cores, most of it for the published students; 12.9 accepted stimuli a second on quiet
-cores. Accuracy of the published student 0.947, of a cnn 0.723, of a forest 0.307 (one seed each).
+Figures of this config are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config

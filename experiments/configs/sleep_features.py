@@ -2,8 +2,7 @@ r"""Sleep stages from 18 spectral features of 11 neighbouring epochs; subjects 2
 
     python -m experiments.run --config=experiments/configs/sleep_features.py --config.study.path=FOLDER --workdir=runs/sleep_features
 
-About 850 s on two shared cores with five seeds, before stimuli were sifted. Teacher kappa 0.881; mlp student 0.871 on stimuli, a mean gap
-of -0.006 over twelve students, the worst of them, logistic regression, 0.014 behind (five seeds with stimuli of their own).
+Figures are in docs/results.md, seconds in BUILD_NOTES.
 """
 
 from neurostim.config import default_config
