@@ -17,15 +17,14 @@ import jax
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
-from neurostim import students, training
-from neurostim.identity import held_back
+from neurostim import models, students, training
+from neurostim.identity import FEWEST_WINDOWS, held_back
 from neurostim.sources import Source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 ATTACKERS = ('cnn', 'resnet', 'random_forest', 'learned_features')
 CONFIDENT = 0.9  # belief from which on an attacker names somebody
-FEWEST_WINDOWS = 30  # of a person that can be learnt and recognised
 FEWEST_PEOPLE = 3  # to tell apart
 MOST_PEOPLE = 40
 STRANGER_SHARE = 0.25
@@ -116,7 +115,7 @@ def train_attacker(name: str, x: np.ndarray, person: np.ndarray, held_x: np.ndar
             beliefs = np.zeros((len(windows), people))
             beliefs[:, seen] = model.predict_proba(features(windows))
             return beliefs
-    elif name in students.models.NAMES:
+    elif name in models.NAMES:
         predict = students.fit(name, Source(whole, targets, held), seed, options).predict
     else:  # a classical algorithm would learn from the held windows too, and could not be calibrated on them
         predict = students.fit(name, Source(x, identity[person], np.zeros(len(x), bool)), seed).predict
@@ -130,7 +129,7 @@ def _learned_features(x, targets, held_x, held_targets, seed, options):
     spec = ('mlp' if x.ndim == 2 else 'cnn', x.shape[1:], people, ())
     params, _ = training.fit(spec, options, jax.random.fold_in(jax.random.key(seed), 99),
                              training.examples(x, targets, people), training.examples(held_x, held_targets, people))
-    model = students.models.create(spec[0], spec[1], people)
+    model = models.create(spec[0], spec[1], people)
     return functools.partial(training.by_blocks(lambda params, windows: list(model.apply(params, windows)[1].values())[-1]), params)
 
 
