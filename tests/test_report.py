@@ -305,3 +305,14 @@ def test_results_are_not_changed_and_may_come_from_json():
     before = copy.deepcopy(results)
     report.html(results, {})
     assert results == before and report.table(json.loads(json.dumps(results))) == report.table(results)
+
+
+def test_a_note_on_every_student_is_told_once():
+    results = some_results()
+    names = [student['name'] for student in results['students']]
+    for student in results['students']:
+        student['note'] = 'four test people only'
+    results['teacher']['note'] = 'four test people only'
+    assert len(names) > 1
+    told = [place for place, text in report.notes(results) if text == 'four test people only']
+    assert told == ['teacher', f'students / {", ".join(names)}']

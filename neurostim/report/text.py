@@ -52,7 +52,7 @@ def listing(names, most: int = 10) -> str:
 
 
 def notes(results) -> list[tuple[str, str]]:
-    """Every note in the results, with where it stands: [(place, text)]."""
+    """Every note in the results, with where it stands: [(place, text)]; one that stands at several names of one place, once."""
     found = []
 
     def visit(tree, place):
@@ -69,4 +69,8 @@ def notes(results) -> list[tuple[str, str]]:
                 visit(value, (*place, plain(at(value, 'name') or index)))
 
     visit(results, ())
-    return found
+    names: dict[tuple[str, str], list[str]] = {}
+    for place, text in found:
+        above, _, name = place.rpartition(' / ')
+        names.setdefault((above, text), []).append(name)
+    return [(f'{above} / {", ".join(own)}' if above else ', '.join(own), text) for (above, text), own in names.items()]
