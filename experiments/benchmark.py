@@ -93,7 +93,7 @@ def random_teacher(names: tuple[str, ...], study: Study, seed: int = 0, with_flo
     if with_flow and flow.suits(study.shape):  # what a draw costs does not depend on what the flow has learnt
         held, few = np.arange(len(train.y)) % 8 == 0, flow.FlowOptions(steps=1)
         population.update(flow.fit(scaling.forward(train.x), train.y, held, len(study.classes), few, seed))
-    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, {})
+    return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind, curves={})
 
 
 def random_images(seed: int = 0, n: int = 1500) -> Study:

@@ -71,11 +71,12 @@ def make_sweep(config, workdir) -> Sweep:
     curves = config.curves
     _check_names(config)
     _check_numbers(config)
+    same = {name: config[name] for name in ('seeds', 'count', 'student_steps', 'reference', 'privacy', 'interval_draws')}
+    named = {name: tuple(config[name]) for name in ('studies', 'methods', 'students', 'more_students')}
     return Sweep(
-        str(pathlib.Path(workdir).absolute()), tuple(config.studies), tuple(config.methods), tuple(config.students),
-        tuple(config.more_students), config.seeds, config.count, config.student_steps, config.reference, config.privacy,
-        config.interval_draws, tuple(sorted(config.options.items())), tuple(sorted(curves.counts)), tuple(curves.count_methods),
-        tuple(sorted(curves.steps)), tuple(curves.steps_methods), curves.seeds)
+        workdir=str(pathlib.Path(workdir).absolute()), **named, **same, options=tuple(sorted(config.options.items())),
+        counts=tuple(sorted(curves.counts)), count_methods=tuple(curves.count_methods), steps=tuple(sorted(curves.steps)),
+        steps_methods=tuple(curves.steps_methods), curve_seeds=curves.seeds)
 
 
 def _check_names(config) -> None:

@@ -311,5 +311,6 @@ def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions,
     params = train(member, x, np.eye(classes, dtype=np.float32)[train_part.y], options, ledger.noise_multiplier, seed, progress,
                    unit)
     population = class_statistics(x, train_part.y, classes, options.statistics_noise, seed, unit)
-    teacher = Teacher(names, models.committee((member,)), (params,), scaling, population, study.classes, study.channels, study.kind, {})
+    teacher = Teacher(names, models.committee((member,)), (params,), scaling, population, classes=study.classes, channels=study.channels,
+                      kind=study.kind, curves={})
     return teacher, ledger

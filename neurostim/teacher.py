@@ -289,8 +289,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
     model = make_committee(names, study.shape, n_classes)
-    return Teacher(names, model, params, scaling, population, study.classes, study.channels, study.kind, curves, named, shift,
-                   windows=len(train.y))
+    return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
+                   curves=curves, identity=named, shift=shift, windows=len(train.y))
 
 
 def _may_begin_anywhere(train: Study, report: Callable[[str], None]) -> bool:
@@ -395,11 +395,13 @@ def load(folder: pathlib.Path) -> Teacher:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
         arrays = jax.tree.map(np.asarray, arrays)
         teacher = Teacher(
-            tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'], classes,
-            tuple(description['channels']), description['kind'], description['curves'],
-            identities.Identity(names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
-            description.get('shift', 0.0), description.get('rehearsed', {}), description.get('windows', 0),
-            novices.Novices(named, tuple(arrays['novices']), description.get('novices_agreement', 1.0)) if named else None)
+            tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'],
+            classes=classes, channels=tuple(description['channels']), kind=description['kind'], curves=description['curves'],
+            identity=identities.Identity(
+                names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
+            shift=description.get('shift', 0.0), rehearsed=description.get('rehearsed', {}), windows=description.get('windows', 0),
+            novices=novices.Novices(
+                named, tuple(arrays['novices']), description.get('novices_agreement', 1.0)) if named else None)
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved
         fits &= not of_people or shapes(teacher.identity.params) == shapes(blank_identity)
