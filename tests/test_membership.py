@@ -225,7 +225,7 @@ def test_people_are_told_from_others_by_who_took_part_and_not_by_chance(monkeypa
     n, people = 400, 20
     study = make_study('people', RNG.normal(size=(n, 4)), RNG.integers(0, 2, n), np.arange(n) * people // n, test=np.arange(n) < 20)
     monkeypatch.setattr(shadows, 'run', run)
-    entry = membership._attack_subjects(study, study.x, np.flatnonzero(~study.test), 16, None, None, 0, None)
+    entry = membership._attack_subjects(study, study.x, 16, None, None, 0, None)
     found = {(a['attack'], a['against']): a for a in entry['attacks']}
     by_chance = found[membership.NEGATIVE_CONTROL_PEOPLE, 'real']
     assert entry['real']['auc'] > 0.99 and entry['stimuli']['auc'] == 0.5

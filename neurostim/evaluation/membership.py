@@ -162,11 +162,10 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
     if np.prod(study.shape) > shadows.LARGEST:
         return {'record': None, 'subject': None, 'note': f'windows of more than {shadows.LARGEST} numbers: too large for shadow pipelines'}
     options = options or shadows.ShadowOptions()
-    train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
     pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
     key = jax.random.key(seed)
-    record, canaries = _attack_records(study, scaled, train, test, models, pipeline, key, seed, options.shift > 0, progress)
-    subject = _attack_subjects(study, scaled, train, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
+    record, canaries = _attack_records(study, scaled, models, pipeline, key, seed, options.shift > 0, progress)
+    subject = _attack_subjects(study, scaled, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
                                lambda done: progress(models + done))
     return {'record': record, 'subject': subject, 'canaries': canaries,
             'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
@@ -178,8 +177,9 @@ def count(models: int) -> int:
     return models + models // 2
 
 
-def _attack_records(study, scaled, train, test, models, pipeline, key, seed, copies_differ, progress):
+def _attack_records(study, scaled, models, pipeline, key, seed, copies_differ, progress):
     """Windows and canaries at once."""
+    train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
     planted, wrong = shadows.plant(study, min(CANARIES, len(test) // 4), np.random.default_rng(seed))
     copies = np.resize(COPIES, len(planted))
     repeated = np.repeat(np.arange(len(planted)), copies)
@@ -191,7 +191,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, cop
     scores = shadows.run(pipeline, key, member, scaled[rows], y, progress)
     n = len(train)
     outside = slice(len(rows) - len(others), None)
-    entry = _entry(scores, member, np.arange(n), models, study.group[train], outside, seed, copies_differ)
+    entry = _entry(scores, member, np.arange(n), study.group[train], outside, seed, copies_differ)
     first = n + np.unique(repeated, return_index=True)[1]  # one of each canary's copies
     found = {}
     for times in COPIES:
@@ -202,7 +202,7 @@ def _attack_records(study, scaled, train, test, models, pipeline, key, seed, cop
     return entry, {'planted': len(planted), 'attack': 'LiRA, online', **found}
 
 
-def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed, copies_differ):
+def _entry(scores: shadows.Scores, member, chosen, group, outside, seed, copies_differ):
     """The entry's figures by online LiRA, and every other attack beside them."""
     who = member[:, chosen]
     attacks = []
@@ -212,7 +212,7 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed,
                              ('RMIA', rmia(mine, who, population))):
             attacks.append({'attack': name, 'against': source, **figures(result, who, group, seed)})
     # The same attack, told of halves that never were: whatever it finds is the attack's own making.
-    nobody = halves(np.arange(scores.real[:, outside].shape[1]), models, seed)
+    nobody = halves(np.arange(scores.real[:, outside].shape[1]), len(member), seed)
     for source in ('real', 'stimuli'):
         found = figures(lira(getattr(scores, source)[:, outside], nobody), nobody, np.arange(nobody.shape[1]), seed)
         attacks.append({'attack': NEGATIVE_CONTROL, 'against': source, **found})
@@ -223,12 +223,13 @@ def _entry(scores: shadows.Scores, member, chosen, models, group, outside, seed,
     for name in ('distance', 'density'):
         attacks.append({'attack': f'LiRA on the {name} of stimuli', 'against': 'stimuli',
                         **figures(lira(getattr(scores, name)[:, chosen], who), who, group, seed)})
-    return {'attack': 'LiRA, online', 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
+    return {'attack': 'LiRA, online', 'shadow_models': len(member), 'attacks': attacks, **_main_figures(attacks)}
 
 
-def _attack_subjects(study, scaled, train, models, pipeline, key, seed, progress):
+def _attack_subjects(study, scaled, models, pipeline, key, seed, progress):
     """A person's score is the mean over their windows. The negative control is told of halves that have nothing to do with who took part:
     whatever it finds is the attack's own making."""
+    train = np.flatnonzero(~study.test)
     people = study.subject[train]
     names = np.unique(people)
     if len(names) < FEWEST_SUBJECTS or models < shadows.FEWEST:
