@@ -128,7 +128,7 @@ def dataset(sweep: Sweep, part: Part, made: Made) -> tuple[store.Stimuli, float]
         return alternatives.relabel(on.teacher, windows), seconds + time.perf_counter() - started
     options = options_of(on, made)
     manifest = as_json({'method': made.method, 'count': on.count, 'seed': made.seed, 'teacher': on.teacher.digest(),
-                      'options': alternatives.depends(made.method, on.teacher, on.count, options), 'study': _study_digest(on.study)})
+                        'options': alternatives.depends(made.method, on.teacher, on.count, options), 'study': _study_digest(on.study)})
     folder = folder_of(sweep, part) / 'datasets' / f'{made.method}-{made.seed}-{_digest_of(manifest)}'
     with contextlib.suppress(UserError):  # none there, or one that a kill has cut short, or a damaged one: it is made anew
         return store.read(folder), store.summary(folder)['totals']['seconds']

@@ -1,4 +1,4 @@
-"""Files of JSON and others: written whole or not at all, and what differs between two of them."""
+"""Files that appear whole or not at all, what JSON can hold, and what differs between two trees of it."""
 
 from __future__ import annotations
 

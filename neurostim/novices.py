@@ -35,7 +35,7 @@ class Novices(NamedTuple):
 
     names: tuple[str, ...]
     params: Any
-    agreement: float = 1.0
+    agreement: float
 
     @property
     def know_something(self) -> bool:

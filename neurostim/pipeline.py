@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import time
 
@@ -42,20 +41,22 @@ def run(config, workdir, phases=PHASES, say=lambda text: print(text, flush=True)
 
 
 def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
-    """Trains the teacher and takes the population's statistics: DIR/teacher/. `fold`: see
-    :func:`neurostim.config.load_study`."""
+    """Trains the teacher and takes the population's statistics: DIR/teacher/.
+
+    Args:
+      fold: whose person is held out, see :func:`neurostim.config.load_study`.
+    """
     from neurostim.evaluation import utility
     folder = workdir / 'teacher'
     path = pathlib.Path(config.study.path).absolute() if config.study.path else None
-    wanted = as_json({'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
-                    'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(),
-                    'flow': config.teacher.flow.to_dict(),
-                    'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed})
+    wanted = {'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
+              'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
+              'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed}
     later = ('least_skill', 'rehearse', 'draws', 'novices')  # absent from earlier runs
     wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
-    wanted = json.loads(json.dumps(wanted))
-    if workdirs.is_of(folder / 'config.json', wanted, 'a teacher'):
+    wanted = as_json(wanted)
+    if workdirs.holds_this(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)
         say(f'train: {folder} is complete')
         return

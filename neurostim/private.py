@@ -281,10 +281,9 @@ def check(study: Study, names: tuple[str, ...], options: PrivacyOptions) -> None
         raise UserError(f'teacher.privacy.epsilon: one teacher only, since each costs its share; teacher.models names {len(names)}')
     choose(options.unit, UNITS, 'teacher.privacy.unit')
     if study.own_scale not in OWN_SCALES[options.unit]:
-        by, one = ('itself', 'one window would change others') if options.unit == 'record' else (
-            "itself or by its person's recordings", "one person would change others' windows, or the units would tell of all")
-        raise UserError(f'teacher.privacy.epsilon: each window must be scaled by {by}, or {one}: load the study with '
-                        '--config.study.scale=window, where it has it')
+        by = {'record': 'itself', 'subject': "itself or by its person's recordings"}[options.unit]
+        raise UserError(f'teacher.privacy.epsilon: each window must be scaled by {by}, to units in which it is near one, or its scale '
+                        'would depend on others: load the study with --config.study.scale=window, where it has it')
 
 
 def train_teacher(study: Study, names: tuple[str, ...], options: PrivacyOptions, seed: int | None = None,

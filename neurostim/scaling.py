@@ -39,11 +39,11 @@ class Scaling(NamedTuple):
         return _map(x, self.values, self.knots)
 
 
-def scale_alone(windows: np.ndarray, largest: float = LARGEST) -> np.ndarray:
-    """Windows [n, time, channels], each by itself: in each channel its median becomes 0 and its standard deviation 1, and what is farther
-    than `largest` is drawn in to it."""
+def scale_alone(windows: np.ndarray) -> np.ndarray:
+    """Windows [n, time, channels], each by itself, float32: in each channel its median becomes 0 and its standard deviation 1, and what is
+    farther than `LARGEST` is drawn in to it."""
     unit = np.maximum(windows.std(1, keepdims=True), _resolution(np.abs(windows).max(1, keepdims=True)))
-    return np.clip((windows - np.median(windows, 1, keepdims=True)) / np.where(unit > 0, unit, 1), -largest, largest).astype(np.float32)
+    return np.clip((windows - np.median(windows, 1, keepdims=True)) / np.where(unit > 0, unit, 1), -LARGEST, LARGEST).astype(np.float32)
 
 
 def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
@@ -63,8 +63,8 @@ def fit_scaling(x: np.ndarray, kind: str) -> Scaling:
         spread = spread if spread > _resolution(mean) else abs(mean) or 1.0
         knots = np.tile([mean, mean + spread], (x.shape[-1], 1))
         return Scaling(knots, np.tile([0.0, 1.0], (x.shape[-1], 1)))
-    step = max(1, len(columns) // ROWS)
-    while math.gcd(step, max(len(columns) // len(x), 1)) > 1:  # or some places of a window would never be looked at
+    step, places = max(1, len(columns) // ROWS), len(columns) // len(x)
+    while math.gcd(step, places) > 1:  # or some places of a window would never be looked at
         step += 1
     maps = [_channel(column, kind) for column in columns[::step].astype(np.float64).T]
     longest = max(len(knots) for knots, _ in maps)

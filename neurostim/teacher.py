@@ -400,7 +400,7 @@ def load(folder: pathlib.Path) -> Teacher:
             identity=identities.Identity(
                 names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
             shift=description.get('shift', 0.0), rehearsed=description.get('rehearsed', {}), windows=description.get('windows', 0),
-            novices=novices.Novices(
+            novices=novices.Novices(  # earlier versions did not tell, and sifted
                 named, tuple(arrays['novices']), description.get('novices_agreement', 1.0)) if named else None)
         shapes = functools.partial(jax.tree.map, np.shape)
         fits = shapes(teacher.params) == shapes(blank)  # orbax restores whatever shape was saved

@@ -22,8 +22,15 @@ def check_writable(workdir: pathlib.Path) -> None:
         raise UserError(f'--workdir={workdir}: {place} is no folder that can be written to: choose another')
 
 
-def is_of(path: pathlib.Path, wanted: dict, what: str) -> bool:
-    """Whether `path` holds just this config; raises a UserError that says what changed if it holds another one."""
+def holds_this(path: pathlib.Path, wanted: dict, what: str) -> bool:
+    """Whether the file `path` holds just this config, as JSON can hold it; not where there is none, or a damaged one.
+
+    Args:
+      what: the config was for, in the message.
+
+    Raises:
+      UserError: it holds another one; says what changed.
+    """
     if not path.exists():
         return False
     try:

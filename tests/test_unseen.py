@@ -24,9 +24,9 @@ def test_a_seed_is_a_study(name, tmp_path, monkeypatch):
     assert len(study.y) == len(made['x']) and np.isfinite(study.x).all() and len(study.subjects) >= 4
 
 
-def test_people_asked_about_are_others(tmp_path, monkeypatch):
+def test_people_tested_are_others(tmp_path, monkeypatch):
     """And as many as were asked for; the windows to learn from are those of the study without them."""
-    made = unseen_studies.asked_of_others(unseen_studies.small, 40, 5)(3)
+    made = unseen_studies.tested_on_others(unseen_studies.small, 40, 5)(3)
     monkeypatch.setitem(unseen_studies.STUDIES, 'small', lambda seed: made)
     study = own_study.load(path=unseen.write_study('small', tmp_path))
     known, others = study.part(test=False), study.part(test=True)

@@ -137,7 +137,8 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
         given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'marginals')
                  if getattr(settings, name) != getattr(Settings, name)}
-        given |= {'candidates': 1} if settings.accept else {}  # acceptance draws anew by itself
+        if settings.accept:  # which draws anew by itself
+            given['candidates'] = 1
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
