@@ -5,6 +5,9 @@ classical algorithms; where one class is rare, or classes shade into one another
 way makes a few stimuli, quick students learn from them, and their kappa on the teacher's own training windows decides. Test windows
 take no part.
 
+What users are promised is that no student loses by stimuli. So a student counts by what it knows up to what its twin knows, who learnt
+from other people's windows, and little beyond: or one student's gain would hide what another loses.
+
 A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
 windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, and many large steps clearly
 better than few small ones, which blunt no student much.
@@ -21,17 +24,22 @@ import numpy as np
 from neurostim import students
 from neurostim.evaluation import utility
 from neurostim.excitation import flow, marginals, produce
+from neurostim.scaling import Scaling
 from neurostim.sources import Source
+from neurostim.study import Study, divide
 from neurostim.teacher import Teacher
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
 STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers in all of them
 WINDOWS = 2000  # that students are asked about
+FOLDS = 3  # of the training windows: a twin is asked about one and has learnt from the others
+TWIN_WINDOWS = (6000, 2**24)  # windows, and numbers in them, that a twin learns from at most
+BEYOND = 0.1  # by which a student's kappa counts where it is above its twin's
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
 FLOW_MARGIN = 0.03  # by which another way must be better than the flow
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
-LOSS_SLACK = 1.05  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
+LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
 
@@ -53,59 +61,101 @@ def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
     return [natural, unsure, {**natural, **unsure}] if share.max() * len(share) > UNEVEN else [unsure]
 
 
-def _trial(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int, report: Callable[[str], None]) -> Callable[[dict, dict], float]:
-    """Builds ``score(way, target) -> mean kappa of quick students``, for arguments as of :func:`rehearse`."""
-    rows = np.random.default_rng(seed).permutation(len(x))[:WINDOWS]
-    least, most, numbers = STIMULI
-    count = int(np.clip(numbers // math.prod(teacher.shape), least, most))
-    asked, truth = teacher.scaling.forward(x[rows]), y[rows]
+def ask(y: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows students are asked about, and by how much each counts: of every class as many as of any other, as far as there are
+    so many, and weights that make classes as frequent as they are. A few windows of a rare class would say little.
 
-    def score(way, target):
+    Args:
+      y: int [n], the classes of all windows.
+
+    Returns:
+      (rows [m], weights [m]) of `WINDOWS` windows, or of all.
+    """
+    order, rank = np.random.default_rng(seed).permutation(len(y)), np.empty(len(y), int)
+    for label in range(classes):
+        own = order[y[order] == label]
+        rank[own] = np.arange(len(own))
+    rows = np.argsort(rank, kind='stable')[:WINDOWS]
+    weights = np.bincount(y, minlength=classes) / np.maximum(np.bincount(y[rows], minlength=classes), 1)
+    return rows, weights[y[rows]]
+
+
+def credit(kappas: np.ndarray, twins: np.ndarray) -> float:
+    """What students' kappas [n] are worth beside their twins': the mean, where what is above a twin's counts by `BEYOND`."""
+    return float(np.mean(np.minimum(kappas, twins) + BEYOND * np.maximum(kappas - twins, 0)))
+
+
+def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str], None]) -> Callable[[Teacher, dict, dict], float]:
+    """Builds ``score(teacher, way, target) -> credit of quick students``, for arguments as of :func:`rehearse`."""
+    classes, (rows, weights) = len(train.classes), ask(train.y, len(train.classes), seed)
+    x, truth = scaling.forward(train.x[rows]), train.y[rows]
+    least, most, numbers = STIMULI
+    count = int(np.clip(numbers // math.prod(train.shape), least, most))
+
+    def kappa(answers):
+        return float(utility.kappa(utility.confusion(truth, answers, classes, weights)))
+
+    def answers_of_twins():
+        """[students, m] of students who learnt from other groups than they are asked about."""
+        fold, answers = divide(train.groups_or_blocks(), train.y, classes, FOLDS, seed), np.zeros((len(STUDENTS), len(rows)), int)
+        for i in np.unique(fold[rows]):
+            others = np.random.default_rng(seed).permutation(np.flatnonzero(fold != i))[:train.most_windows(*TWIN_WINDOWS)]
+            source = Source(scaling.forward(train.x[others]), np.eye(classes, dtype=np.float32)[train.y[others]],
+                            np.zeros(len(others), bool))
+            asked = fold[rows] == i
+            for j, name in enumerate(STUDENTS):
+                answers[j, asked] = students.fit(name, source, seed).predict(x[asked]).argmax(1)
+        return answers
+
+    twins = np.array([kappa(answers) for answers in answers_of_twins()])
+    report('quick students of windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
+
+    def score(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
-        source = Source(teacher.scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
-        answers = (students.fit(name, source, seed).predict(asked) for name in STUDENTS)
-        kappa = float(np.mean([utility.score(truth, answer)['kappa'] for answer in answers]))
+        source = Source(scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
+        kappas = np.array([kappa(students.fit(name, source, seed).predict(x).argmax(1)) for name in STUDENTS])
         told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
         told += ''.join(f', {name} {value}' for name, value in target.items())
-        report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappa:.3f} of quick students')
-        return kappa
+        credited = credit(kappas, twins)
+        report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappas.mean():.3f}, '
+               f'credited {credited:.3f}')
+        return credited
 
     return score
 
 
 def _preferred(scored: tuple[float, dict]) -> float:
-    """The kappa of a way, and what another must be better by; gentle steps are as small as the flow's own."""
-    kappa, way = scored
+    """The credit of a way, and what another must be better by; gentle steps are as small as the flow's own."""
+    credited, way = scored
     gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
-    return kappa + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
+    return credited + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
 
 
-def rehearse(teacher: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
-    """The one of :func:`ways` whose students have the highest mean kappa, its marginals as they come where that does better, and then the
+def rehearse(teacher: Teacher, train: Study, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
+    """The one of :func:`ways` whose students have the highest credit, its marginals as they come where that does better, and then the
     one of :func:`other_targets` that does still better.
 
     Args:
-      x: float32 [n, *shape], training windows in the study's units.
-      y: int [n], their classes.
+      train: the training windows, in the study's units.
       report: called with a line of text for each trial.
 
     Returns:
       {field: value} of settings and target settings together.
     """
-    score = _trial(teacher, x, y, seed, report)
-    kappas = [(score(way, {}), way) for way in ways(teacher.population)]
-    best, way = max(kappas, key=_preferred)
+    trial = make_trial(train, teacher.scaling, seed, report)
+    credits = [(trial(teacher, way, {}), way) for way in ways(teacher.population)]
+    best, way = max(credits, key=_preferred)
     if marginals.fitted(teacher.population, way['method']):
-        kappa = score({**way, 'marginals': False}, {})
-        if kappa > best:
-            best, way = kappa, {**way, 'marginals': False}
-    kappa, target = max(((score(way, target), target) for target in other_targets(teacher.population)), key=lambda scored: scored[0])
-    return {**way, **target} if kappa > best + MARGIN else way
+        credited = trial(teacher, {**way, 'marginals': False}, {})
+        if credited > best:
+            best, way = credited, {**way, 'marginals': False}
+    credited, target = max(((trial(teacher, way, target), target) for target in other_targets(teacher.population)),
+                           key=lambda scored: scored[0])
+    return {**way, **target} if credited > best + MARGIN else way
 
 
-def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed: int = 0,
-           report: Callable[[str], None] = lambda text: None) -> Teacher:
+def better(teacher: Teacher, other: Teacher, train: Study, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Teacher:
     """The other teacher, if it knows held-out windows hardly worse (`LOSS_SLACK`) and its stimuli teach quick students more; else the
     first. Arguments as for :func:`rehearse`.
 
@@ -119,6 +169,7 @@ def better(teacher: Teacher, other: Teacher, x: np.ndarray, y: np.ndarray, seed:
     way = {name: value for name, value in found.items() if name not in target}
     as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
-    mine, score = _trial(teacher, x, y, seed, report)(way, target), _trial(other, x, y, seed, report)
-    others, chosen = max(((score(search, target), search) for search in again), key=_preferred)
+    trial = make_trial(train, teacher.scaling, seed, report)
+    mine = trial(teacher, way, target)
+    others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred)
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine else teacher

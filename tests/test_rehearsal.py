@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from neurostim import pipeline, rehearsal
+from neurostim import pipeline, rehearsal, students
 from neurostim import teacher as teachers
 from neurostim.config import default_config
 from neurostim.excitation import produce
@@ -41,18 +41,18 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     train, lines = study.part(test=False), []
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (200, 200, 1))
-    found = rehearsal.rehearse(teacher, train.x, train.y, 0, lines.append)
+    found = rehearsal.rehearse(teacher, train, 0, lines.append)
     marginals_tried = [line for line in lines if 'marginals as they come' in line]
-    assert found['method'] == best and len(lines) == 8 and all('kappa' in line for line in lines)
+    assert found['method'] == best and len(lines) == 9 and all('kappa' in line for line in lines)
     assert len(marginals_tried) == 1 and 'marginals' not in found  # no better, so left as it is
 
 
 @pytest.mark.parametrize('margin, chosen', [(0.03, 'modulated'), (0.9, 'flow')])
 def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkeypatch, margin, chosen):
-    """Of the flow's labels a fifth is turned around; another way's are right."""
+    """Of the flow's labels three in ten are turned around; another way's are right."""
     def generate(teacher, settings, seed):
         rows = np.arange(settings.count) % len(train.x)
-        turned = np.random.default_rng(seed).random(len(rows)) < 0.2 * (settings.method == 'flow')
+        turned = np.random.default_rng(seed).random(len(rows)) < 0.3 * (settings.method == 'flow')
         label = np.where(turned, 1 - train.y[rows], train.y[rows])
         return Stimuli(train.x[rows], np.eye(2, dtype=np.float32)[label], label)
 
@@ -62,7 +62,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: ways)
     monkeypatch.setattr(rehearsal, 'FLOW_MARGIN', margin)
-    assert rehearsal.rehearse(teacher, train.x, train.y)['method'] == chosen
+    assert rehearsal.rehearse(teacher, train)['method'] == chosen
 
 
 @pytest.mark.parametrize('turned, steps', [(0.15, 8), (0.0, -1)])
@@ -79,7 +79,7 @@ def test_more_steps_from_the_flow_are_taken_where_they_teach_more(teacher, study
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: [{'method': 'flow'}, {'method': 'flow', **rehearsal.FURTHER}])
-    assert rehearsal.rehearse(teacher, train.x, train.y).get('steps', -1) == steps
+    assert rehearsal.rehearse(teacher, train).get('steps', -1) == steps
 
 
 @pytest.mark.parametrize('share, tried', [
@@ -104,8 +104,45 @@ def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'UNEVEN', 0.5)
-    found = rehearsal.rehearse(teacher, train.x, train.y, 0)
+    found = rehearsal.rehearse(teacher, train)
     assert {name: found[name] for name in usual if name in found} == good
+
+
+def test_of_a_rare_class_as_many_are_asked_about_as_there_are():
+    y = np.repeat([0, 1, 2], [9000, 100, 900])
+    rows, weights = rehearsal.ask(y, 4, 0)  # nobody has the fourth class
+    assert len(set(rows)) == rehearsal.WINDOWS and np.bincount(y[rows]).tolist() == [1000, 100, 900]
+    np.testing.assert_allclose(np.bincount(y[rows], weights), [9000, 100, 900])
+    everything, counts = rehearsal.ask(y[::100], 4, 0)
+    assert sorted(everything) == list(range(100)) and (counts == 1).all()
+
+
+def test_what_one_student_gains_does_not_hide_what_another_loses():
+    twins = np.array([0.4, 0.5])
+    as_twins, one_gains, both_gain = (rehearsal.credit(np.array(kappas), twins) for kappas in ([0.4, 0.5], [0.3, 0.8], [0.5, 0.6]))
+    assert one_gains < as_twins < both_gain
+    np.testing.assert_allclose(as_twins, twins.mean())
+
+
+def test_twins_are_asked_about_people_whom_they_have_not_learnt_from(teacher, study, monkeypatch):
+    train, seen = study.part(test=False), []
+
+    def fit(name, source, seed):
+        learnt = {window.tobytes() for window in source.x}
+
+        def predict(x):
+            seen.append([learnt, {window.tobytes() for window in x}])
+            return np.eye(2)[np.zeros(len(x), int)]
+        return students.Student(name, predict)
+
+    monkeypatch.setattr(students, 'fit', fit)
+    rehearsal.make_trial(train, teacher.scaling, 0, lambda text: None)
+    scaled = teacher.scaling.forward(train.x)
+    person = {window.tobytes(): who for window, who in zip(scaled, train.subject, strict=True)}
+    assert len(seen) == rehearsal.FOLDS * len(rehearsal.STUDENTS)
+    for learnt, asked in seen:
+        assert not {person[window] for window in learnt} & {person[window] for window in asked}
+    assert set().union(*(asked for _, asked in seen)) == set(person)
 
 
 def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
@@ -165,15 +202,15 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
     first, other = (dataclasses.replace(teacher, rehearsed=rehearsed) for _ in range(2))
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
-    kept = rehearsal.better(first, other, train.x, train.y, 0, lines.append)
-    assert len(lines) == 4
+    kept = rehearsal.better(first, other, train, 0, lines.append)
+    assert len(lines) == 5
     if taken:
         assert kept.params is other.params and kept.rehearsed == {**rehearsed, 'steps': 3, 'learning_rate': 0.03}
     else:
         assert kept is first
 
 
-@pytest.mark.parametrize(('times', 'asked'), [(1.06, False), (1.04, True)])
+@pytest.mark.parametrize(('times', 'asked'), [(1.11, False), (1.09, True)])
 def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypatch, times, asked):
     """Whatever its stimuli may teach, which is then not asked, but for a little; members that were left out have no say."""
     train, lines = study.part(test=False), []
@@ -182,7 +219,7 @@ def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypa
     first = dataclasses.replace(teacher, rehearsed={'method': 'mixture'}, curves={**teacher.curves, **left_out})
     monkeypatch.setattr(produce, 'generate', reach)
     with pytest.raises(Reached) if asked else contextlib.nullcontext():
-        assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train.x, train.y, 0, lines.append) is first
+        assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train, 0, lines.append) is first
     assert asked or len(lines) == 1 and 'validation loss' in lines[0]
 
 

@@ -10,9 +10,9 @@ from sklearn import metrics
 SECONDARY = ('sensitivity', 'specificity', 'f1', 'auroc')
 
 
-def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int [classes, classes]; rows are true classes, columns predicted ones."""
-    return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+def confusion(y: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """[classes, classes]; rows are true classes, columns predicted ones: how many windows, or the sum of their weights [n]."""
+    return np.bincount(y * classes + predicted, weights, classes * classes).reshape(classes, classes)
 
 
 def kappa(matrix: np.ndarray) -> np.ndarray:
