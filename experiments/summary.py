@@ -12,6 +12,8 @@ import sys
 
 import numpy as np
 
+from experiments.command_line import fail
+
 
 def _interval(bounds: list[float] | None, sign: str = '') -> str:
     """[low, high], each with its sign where that is '+'; nothing where one group of test windows gives no interval."""
@@ -76,7 +78,10 @@ def membership_rows(run_name: str, results: dict) -> list[str]:
 
 def main(folders: list[str]) -> None:
     """Prints the tables."""
-    runs = {pathlib.Path(folder).name: json.loads((pathlib.Path(folder) / 'results.json').read_text()) for folder in folders}
+    try:
+        runs = {pathlib.Path(folder).name: json.loads((pathlib.Path(folder) / 'results.json').read_text()) for folder in folders}
+    except (OSError, ValueError) as error:
+        fail(f'{error}: name folders of finished runs, with a results.json each')
     print('| study | student | real windows | stimuli | unexcited control | gap [95 % interval] |')
     print('| --- | --- | --- | --- | --- | --- |')
     for name, run in runs.items():

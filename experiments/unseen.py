@@ -106,6 +106,14 @@ def mean_rows(name: str, workdirs: list[pathlib.Path]) -> list[str]:
     return [*(cells(runs[0][i]['name'], *figures[:, i].T) for i in order), cells(f'*mean, {len(runs)} seeds*', *figures.mean(1).T)]
 
 
+def parse_flags(arguments: list[str]) -> list[str]:
+    """Parses this command's own flags; what follows -- stays."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        fail(f'{error}: options of experiments.run follow after --')
+
+
 def main(arguments: list[str]) -> None:
     """Writes the studies asked for; with --run, runs them and prints the table, and with several --seeds the students' means too."""
     folder = pathlib.Path(FOLDER.value).absolute()
@@ -131,4 +139,4 @@ RUN = flags.DEFINE_boolean('run', False, 'Whether to run own_study on each and p
 SEEDS = flags.DEFINE_integer('seeds', 1, 'How often each is made and run: with the seeds 0, 1, ...', lower_bound=1)
 
 if __name__ == '__main__':
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

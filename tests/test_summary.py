@@ -45,5 +45,10 @@ def test_a_run_is_named_by_its_folder(tmp_path, capsys):
     (tmp_path / 'mine' / 'results.json').write_text(json.dumps(RESULTS))
     summary.main([str(tmp_path / 'mine')])
     assert capsys.readouterr().out.count('| mine |') == 6
-    with pytest.raises(FileNotFoundError):
+
+
+def test_a_folder_without_a_run_is_an_error_of_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
         summary.main([str(tmp_path / 'absent')])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and told.startswith('error: ') and 'absent' in told and told.count('\n') == 1

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from scipy import stats
 
 from experiments import unseen, unseen_studies
@@ -89,3 +90,11 @@ def test_a_finished_run_is_a_row_and_not_redone(tmp_path):
         path.write_text(json.dumps(content))
     cells = [cell.strip() for cell in unseen.row(unseen.run_study(tmp_path / 'mine.npz', [])).strip('|').split('|')]
     assert cells == ['mine', '30 of 8 x 2', '2', '3', '0.900', 'mixture, steps 3', '+0.015', 'svm +0.050', '12', '21', '1.5']
+
+
+@pytest.mark.parametrize('argument', ['--seeds=0', '--config.evaluate.seeds=1'])
+def test_a_wrong_flag_is_an_error_of_one_line(argument, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+        unseen.parse_flags(['unseen', argument])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and told.startswith('error: ') and argument[2:9] in told and told.count('\n') == 1
