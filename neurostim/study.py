@@ -90,11 +90,6 @@ class Study:
         most = self.most_windows(windows, numbers)
         return self if len(self.y) <= most else self.take(np.sort(np.random.default_rng(seed).permutation(len(self.y))[:most]))
 
-    def groups_or_blocks(self) -> np.ndarray:
-        """int [n]: the groups; where there are fewer than four, which cannot be spared, twenty blocks of neighbouring windows."""
-        n = len(self.y)
-        return self.group if len(np.unique(self.group)) >= 4 else np.arange(n) * 20 // n
-
 
 def make_study(
     name, x, y, subject, *, test=None, group=None, classes=None, channels=None, sampling_rate_hz=None, notes=(), where='study',
