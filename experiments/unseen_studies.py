@@ -207,6 +207,70 @@ def small(seed: int | list[int], n: int = 200, people: int = 8) -> dict[str, np.
             'channels': np.array(['II', 'V5']), 'sampling_rate_hz': np.float32(rate)}
 
 
+def beats(seed: int, n: int = 12_000, people: int = 40) -> dict[str, np.ndarray]:
+    """Single heartbeats, 0.75 s of one lead at 250 Hz around each, of five kinds, 84 % of them normal.
+
+    How strong and how wide a person's waves are, and which other kinds their heart knows, is their own; an early beat differs by its P
+    wave, a fusion is a normal and a ventricular one at once.
+    """
+    rng, time = np.random.default_rng(seed), 187
+    share = np.array([.86, .04, .07, .01, .02])
+    who = invented_people(rng, n, people)
+    own_share = .5 * share + .5 * rng.dirichlet(share * 8 + .02, people)
+    y = np.array([rng.choice(len(share), p=own_share[person]) for person in who])
+    gain, wide = np.exp(rng.normal(0, .3, people)), np.exp(rng.normal(0, .12, people))[who]
+    p_height, t_height = rng.normal(.15, .06, people)[who], rng.normal(.3, .12, people)[who]
+    level, axis, own_shape = rng.normal(0, .05, people), rng.normal(0, .25, people)[who], rng.normal(0, 1, (people, 3))[who]
+    r_peak = 70 + rng.normal(0, 1.5, n)
+
+    def wave(after, width, height):
+        """[n, time]: a wave so many samples after the R peak, with a width and a height."""
+        return height[:, None] * bumps(time, r_peak + after, np.maximum(width, 1.0))
+
+    def about(size, spread):
+        """[n]: sizes that vary by a share."""
+        return size * np.exp(rng.normal(0, spread, n))
+
+    one = np.ones(n)
+    normal = (wave(-38 * wide, 6 * one, about(p_height, .3)) + wave(-7 * wide, 2 * wide, about(-.12, .4))
+              + wave(0, about(3 * wide, .08), about(1, .1) + axis) + wave(7 * wide, 2.5 * wide, -about(.25 + .3 * axis, .3))
+              + wave(about(58, .05), 13 * one, about(t_height, .2)))
+    early = (wave(about(-30 * wide, .15), 4.5 * one, about(.6 * p_height, .6) * rng.choice([-1, 1], n, p=[.4, .6]))
+             + wave(-7 * wide, 2 * wide, about(-.12, .4)) + wave(0, about(3 * wide, .12), about(.92, .12) + axis)
+             + wave(7 * wide, 2.5 * wide, -about(.3 + .3 * axis, .3)) + wave(about(52, .08), 12 * one, about(.8 * t_height, .3)))
+    sign = np.where(own_shape[:, 0] > -.5, 1, -1)
+    ventricular = (wave(2 + 3 * own_shape[:, 1], about(9, .15), sign * about(1.3 + .2 * own_shape[:, 2], .15))
+                   + wave(22, about(9, .2), -.35 * sign * about(1, .4)) + wave(about(55, .08), 16 * one, -.5 * sign * about(1, .3)))
+    paced = (wave(-14, one, about(.7, .3)) + wave(4, about(10, .1), about(1 + .3 * own_shape[:, 1], .15))
+             + wave(60, 17 * one, about(-.4, .2)))
+    mixed = rng.uniform(.3, .7, n)[:, None]
+    x = np.choose(y[:, None], [normal, early, ventricular, mixed * normal + (1 - mixed) * ventricular, paced])
+    x = x * gain[who][:, None] * about(1, .1)[:, None] + level[who][:, None]
+    x += .12 * about(1, .5)[:, None] * coloured_noise(rng, (n, time), 2.0) + .02 * rng.normal(size=(n, time))
+    x += (rng.random(n) < .05)[:, None] * .3 * rng.normal(size=(n, time))
+    return {'x': x[..., None].astype(np.float32), 'y': y, 'subject': who,
+            'classes': np.array(['normal', 'supraventricular', 'ventricular', 'fusion', 'paced']), 'channels': np.array(['II']),
+            'sampling_rate_hz': np.float32(250)}
+
+
+def features(seed: int, n: int = 8000, people: int = 60) -> dict[str, np.ndarray]:
+    """40 features in six uneven classes of three kinds each: skewed, counted and binary ones among them, in units a million apart, and
+    shifted from person to person."""
+    rng, hidden, number = np.random.default_rng(seed), 8, 40
+    share = np.array([.4, .25, .15, .1, .06, .04])
+    subject, y = invented_people(rng, n, people), rng.choice(len(share), n, p=share)
+    of_class, seen = 1.1 * rng.normal(size=(len(share), hidden)), rng.normal(size=(hidden, number)) / np.sqrt(hidden)
+    of_person, kind = .35 * rng.normal(size=(people, number)), rng.integers(0, 3, n)
+    of_kind = .7 * rng.normal(size=(len(share), 3, hidden))
+    cause = of_class[y] + of_kind[y, kind] + rng.normal(size=(n, hidden)) * np.exp(rng.normal(0, .3, (n, 1)))
+    x = cause @ seen + .5 * rng.normal(size=(n, number)) + of_person[subject]
+    x[:, :10] = np.exp(x[:, :10])
+    x[:, 10:14] = np.floor(2 * np.exp(x[:, 10:14]))
+    x[:, 14] = x[:, 14] > 0
+    x *= 10.0 ** rng.integers(-3, 4, number)
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject}
+
+
 def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, people: int) -> Callable[..., dict[str, np.ndarray]]:
     """The simulated study, all of it to learn from, with `n` windows of `people` others as its test part."""
 
@@ -220,4 +284,5 @@ def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, peo
 
 
 STUDIES = {'digits': digits, 'breast_cancer': breast_cancer, 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
-           'sleep_eeg': tested_on_others(sleep_eeg, 2000, 40), 'large': large, 'small': tested_on_others(small, 2000, 80)}
+           'sleep_eeg': tested_on_others(sleep_eeg, 2000, 40), 'large': large, 'small': tested_on_others(small, 2000, 80), 'beats': beats,
+           'features': features}

@@ -12,7 +12,8 @@ from neurostim.data import own_study
 from neurostim.errors import UserError
 
 FEW = {'digits': {}, 'breast_cancer': {}, 'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4},
-       'sleep_eeg': {'n': 120, 'people': 4}, 'large': {'n': 300, 'people': 6}, 'small': {'n': 60}}
+       'sleep_eeg': {'n': 120, 'people': 4}, 'large': {'n': 300, 'people': 6}, 'small': {'n': 60},
+       'beats': {'n': 400, 'people': 6}, 'features': {'n': 400, 'people': 6}}
 
 
 @pytest.mark.parametrize('name', FEW)
