@@ -86,6 +86,19 @@ def credit(kappas: np.ndarray, twins: np.ndarray) -> float:
     return float(np.mean(np.minimum(kappas, twins) + BEYOND * np.maximum(kappas - twins, 0)))
 
 
+def answers_of_twins(train: Study, scaling: Scaling, rows: np.ndarray, seed: int) -> np.ndarray:
+    """int [students, m]: what `STUDENTS` that learnt from other windows of `train` say of its windows `rows` [m]."""
+    classes, order = len(train.classes), np.random.default_rng(seed).permutation(len(train.y))
+    fold, answers = order % FOLDS, np.zeros((len(STUDENTS), len(rows)), int)
+    for i in range(FOLDS):
+        others, asked = order[fold[order] != i][:train.most_windows(*TWIN_WINDOWS)], fold[rows] == i
+        source = Source(scaling.forward(train.x[others]), np.eye(classes, dtype=np.float32)[train.y[others]], np.zeros(len(others), bool))
+        x = scaling.forward(train.x[rows[asked]])
+        for j, name in enumerate(STUDENTS):
+            answers[j, asked] = students.fit(name, source, seed).predict(x).argmax(1)
+    return answers
+
+
 def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str], None]) -> Callable[[Teacher, dict, dict], float]:
     """Builds ``score(teacher, way, target) -> credit of quick students``, for arguments as of :func:`rehearse`."""
     classes, (rows, weights) = len(train.classes), ask(train.y, len(train.classes), seed)
@@ -96,20 +109,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str]
     def kappa(answers):
         return float(utility.kappa(utility.confusion(truth, answers, classes, weights)))
 
-    def answers_of_twins():
-        """[students, m] of students that learnt from other windows than they are asked about."""
-        order, answers = np.random.default_rng(seed).permutation(len(train.y)), np.zeros((len(STUDENTS), len(rows)), int)
-        fold = order % FOLDS
-        for i in range(FOLDS):
-            others = order[fold[order] != i][:train.most_windows(*TWIN_WINDOWS)]
-            source = Source(scaling.forward(train.x[others]), np.eye(classes, dtype=np.float32)[train.y[others]],
-                            np.zeros(len(others), bool))
-            asked = fold[rows] == i
-            for j, name in enumerate(STUDENTS):
-                answers[j, asked] = students.fit(name, source, seed).predict(x[asked]).argmax(1)
-        return answers
-
-    twins = np.array([kappa(answers) for answers in answers_of_twins()])
+    twins = np.array([kappa(answers) for answers in answers_of_twins(train, scaling, rows, seed)])
     report('quick students of windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
 
     def score(teacher, way, target):
@@ -117,9 +117,9 @@ def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str]
         made = produce.generate(teacher, settings, seed)
         source = Source(scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
         kappas = np.array([kappa(students.fit(name, source, seed).predict(x).argmax(1)) for name in STUDENTS])
+        credited = credit(kappas, twins)
         told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
         told += ''.join(f', {name} {value}' for name, value in target.items())
-        credited = credit(kappas, twins)
         report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappas.mean():.3f}, '
                f'credited {credited:.3f}')
         return credited

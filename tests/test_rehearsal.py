@@ -136,7 +136,7 @@ def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, s
         return students.Student(name, predict)
 
     monkeypatch.setattr(students, 'fit', fit)
-    rehearsal.make_trial(train, teacher.scaling, 0, lambda text: None)
+    rehearsal.answers_of_twins(train, teacher.scaling, np.arange(len(train.y)), 0)
     everything = {window.tobytes() for window in teacher.scaling.forward(train.x)}
     assert len(seen) == rehearsal.FOLDS * len(rehearsal.STUDENTS)
     assert all(learnt | asked == everything and not learnt & asked for learnt, asked in seen)
