@@ -96,12 +96,13 @@ def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers
         return teacher
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
-    teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, learnt, config.seed, report))
+    trial = rehearsal.make_trial(learnt, teacher.scaling, config.seed, report)
+    teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, trial))
     if not share or share < 0 and len(learnt.y) > teachers.MANY_WINDOWS:
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)
-    return taught if share > 0 else rehearsal.better(teacher, taught, learnt, config.seed, report)
+    return taught if share > 0 else rehearsal.better(teacher, taught, trial, report)
 
 
 def excite(config, workdir: pathlib.Path, say) -> None:

@@ -99,8 +99,17 @@ def answers_of_twins(train: Study, scaling: Scaling, rows: np.ndarray, seed: int
     return answers
 
 
-def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str], None]) -> Callable[[Teacher, dict, dict], float]:
-    """Builds ``score(teacher, way, target) -> credit of quick students``, for arguments as of :func:`rehearse`."""
+Trial = Callable[[Teacher, dict, dict], float]  # of a teacher, a way and other targets: what quick students of its stimuli are worth
+
+
+def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Trial:
+    """Builds ``trial(teacher, way, target) -> credit of quick students``.
+
+    Args:
+      train: the training windows, in the study's units.
+      scaling: the teachers'.
+      report: called with a line of text for each trial.
+    """
     classes, (rows, weights) = len(train.classes), ask(train.y, len(train.classes), seed)
     x, truth = scaling.forward(train.x[rows]), train.y[rows]
     least, most, numbers = STIMULI
@@ -112,7 +121,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str]
     twins = np.array([kappa(answers) for answers in answers_of_twins(train, scaling, rows, seed)])
     report('quick students of windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
 
-    def score(teacher, way, target):
+    def trial(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
         source = Source(scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
@@ -124,7 +133,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int, report: Callable[[str]
                f'credited {credited:.3f}')
         return credited
 
-    return score
+    return trial
 
 
 def _preferred(scored: tuple[float, dict]) -> float:
@@ -134,18 +143,9 @@ def _preferred(scored: tuple[float, dict]) -> float:
     return credited + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
 
 
-def rehearse(teacher: Teacher, train: Study, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> dict:
+def rehearse(teacher: Teacher, trial: Trial) -> dict:
     """The one of :func:`ways` whose students have the highest credit, its marginals as they come where that does better, and then the
-    one of :func:`other_targets` that does still better.
-
-    Args:
-      train: the training windows, in the study's units.
-      report: called with a line of text for each trial.
-
-    Returns:
-      {field: value} of settings and target settings together.
-    """
-    trial = make_trial(train, teacher.scaling, seed, report)
+    one of :func:`other_targets` that does still better: {field: value} of settings and target settings together."""
     credits = [(trial(teacher, way, {}), way) for way in ways(teacher.population)]
     best, way = max(credits, key=_preferred)
     if marginals.fitted(teacher.population, way['method']):
@@ -157,9 +157,9 @@ def rehearse(teacher: Teacher, train: Study, seed: int = 0, report: Callable[[st
     return {**way, **target} if credited > best + MARGIN else way
 
 
-def better(teacher: Teacher, other: Teacher, train: Study, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Teacher:
+def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str], None] = lambda text: None) -> Teacher:
     """The other teacher, if it knows held-out windows hardly worse (`LOSS_SLACK`) and its stimuli teach quick students more; else the
-    first. Arguments as for :func:`rehearse`.
+    first.
 
     Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
     """
@@ -171,7 +171,6 @@ def better(teacher: Teacher, other: Teacher, train: Study, seed: int = 0, report
     way = {name: value for name, value in found.items() if name not in target}
     as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
-    trial = make_trial(train, teacher.scaling, seed, report)
     mine = trial(teacher, way, target)
     others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred)
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine else teacher

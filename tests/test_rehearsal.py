@@ -41,7 +41,7 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     train, lines = study.part(test=False), []
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (200, 200, 1))
-    found = rehearsal.rehearse(teacher, train, 0, lines.append)
+    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling, 0, lines.append))
     marginals_tried = [line for line in lines if 'marginals as they come' in line]
     assert found['method'] == best and len(lines) == 9 and all('kappa' in line for line in lines)
     assert len(marginals_tried) == 1 and 'marginals' not in found  # no better, so left as it is
@@ -62,7 +62,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: ways)
     monkeypatch.setattr(rehearsal, 'FLOW_MARGIN', margin)
-    assert rehearsal.rehearse(teacher, train)['method'] == chosen
+    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling))['method'] == chosen
 
 
 @pytest.mark.parametrize('turned, steps', [(0.15, 8), (0.0, -1)])
@@ -79,7 +79,7 @@ def test_more_steps_from_the_flow_are_taken_where_they_teach_more(teacher, study
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: [{'method': 'flow'}, {'method': 'flow', **rehearsal.FURTHER}])
-    assert rehearsal.rehearse(teacher, train).get('steps', -1) == steps
+    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling)).get('steps', -1) == steps
 
 
 @pytest.mark.parametrize('share, tried', [
@@ -104,7 +104,7 @@ def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'UNEVEN', 0.5)
-    found = rehearsal.rehearse(teacher, train)
+    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling))
     assert {name: found[name] for name in usual if name in found} == good
 
 
@@ -200,7 +200,7 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
     first, other = (dataclasses.replace(teacher, rehearsed=rehearsed) for _ in range(2))
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
-    kept = rehearsal.better(first, other, train, 0, lines.append)
+    kept = rehearsal.better(first, other, rehearsal.make_trial(train, teacher.scaling, 0, lines.append))
     assert len(lines) == 5
     if taken:
         assert kept.params is other.params and kept.rehearsed == {**rehearsed, 'steps': 3, 'learning_rate': 0.03}
@@ -209,15 +209,14 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
 
 
 @pytest.mark.parametrize(('times', 'asked'), [(1.11, False), (1.09, True)])
-def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, study, monkeypatch, times, asked):
+def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, times, asked):
     """Whatever its stimuli may teach, which is then not asked, but for a little; members that were left out have no say."""
-    train, lines = study.part(test=False), []
+    lines = []
     worse = {member: {'validation_loss': [times * loss for loss in curve['validation_loss']]} for member, curve in teacher.curves.items()}
     left_out = {f'9/linear{teachers.LEFT_OUT}': {'validation_loss': [100.0]}}
     first = dataclasses.replace(teacher, rehearsed={'method': 'mixture'}, curves={**teacher.curves, **left_out})
-    monkeypatch.setattr(produce, 'generate', reach)
     with pytest.raises(Reached) if asked else contextlib.nullcontext():
-        assert rehearsal.better(first, dataclasses.replace(first, curves=worse), train, 0, lines.append) is first
+        assert rehearsal.better(first, dataclasses.replace(first, curves=worse), reach, lines.append) is first
     assert asked or len(lines) == 1 and 'validation loss' in lines[0]
 
 
