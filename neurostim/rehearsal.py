@@ -119,7 +119,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[
         return float(utility.kappa(utility.confusion(truth, answers, classes, weights)))
 
     twins = np.array([kappa(answers) for answers in answers_of_twins(train, scaling, rows, seed)])
-    report('quick students of windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
+    report('windows themselves: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
 
     def trial(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
@@ -129,8 +129,8 @@ def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[
         credited = credit(kappas, twins)
         told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
         told += ''.join(f', {name} {value}' for name, value in target.items())
-        report(f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}: kappa {kappas.mean():.3f}, '
-               f'credited {credited:.3f}')
+        told = f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}'
+        report(f'{told}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
         return credited
 
     return trial
