@@ -62,7 +62,7 @@ def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
     return [natural, unsure, {**natural, **unsure}] if share.max() * len(share) > UNEVEN else [unsure]
 
 
-def ask(y: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def windows_asked(y: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which windows students are asked about, and by how much each counts: of every class as many as of any other, as far as there are
     so many, and weights that make classes as frequent as they are. A few windows of a rare class would say little.
 
@@ -110,7 +110,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[
       scaling: the teachers'.
       report: called with a line of text for each trial.
     """
-    classes, (rows, weights) = len(train.classes), ask(train.y, len(train.classes), seed)
+    classes, (rows, weights) = len(train.classes), windows_asked(train.y, len(train.classes), seed)
     x, truth = scaling.forward(train.x[rows]), train.y[rows]
     least, most, numbers = STIMULI
     count = int(np.clip(numbers // math.prod(train.shape), least, most))
@@ -119,7 +119,7 @@ def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[
         return float(utility.kappa(utility.confusion(truth, answers, classes, weights)))
 
     twins = np.array([kappa(answers) for answers in answers_of_twins(train, scaling, rows, seed)])
-    report('windows themselves: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
+    report('quick students of real windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
 
     def trial(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
@@ -127,10 +127,9 @@ def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[
         source = Source(scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
         kappas = np.array([kappa(students.fit(name, source, seed).predict(x).argmax(1)) for name in STUDENTS])
         credited = credit(kappas, twins)
-        told = f', best of {settings.candidates}' * (settings.candidates > 1) + ', marginals as they come' * (not settings.marginals)
-        told += ''.join(f', {name} {value}' for name, value in target.items())
-        told = f'{settings.method}, {settings.steps} steps of {settings.learning_rate:g}{told}'
-        report(f'{told}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
+        told = [f'{settings.steps} steps of {settings.learning_rate:g}', *[f'best of {settings.candidates}'] * (settings.candidates > 1),
+                *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())]
+        report(f'{settings.method}, {", ".join(told)}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
         return credited
 
     return trial

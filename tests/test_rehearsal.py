@@ -110,10 +110,10 @@ def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
 
 def test_of_a_rare_class_as_many_are_asked_about_as_there_are():
     y = np.repeat([0, 1, 2], [9000, 100, 900])
-    rows, weights = rehearsal.ask(y, 4, 0)  # nobody has the fourth class
+    rows, weights = rehearsal.windows_asked(y, 4, 0)  # nobody has the fourth class
     assert len(set(rows)) == rehearsal.WINDOWS and np.bincount(y[rows]).tolist() == [1000, 100, 900]
     np.testing.assert_allclose(np.bincount(y[rows], weights), [9000, 100, 900])
-    everything, counts = rehearsal.ask(y[::100], 4, 0)
+    everything, counts = rehearsal.windows_asked(y[::100], 4, 0)
     assert sorted(everything) == list(range(100)) and (counts == 1).all()
 
 
