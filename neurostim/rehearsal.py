@@ -24,7 +24,7 @@ import numpy as np
 
 from neurostim import students
 from neurostim.evaluation import utility
-from neurostim.excitation import flow, marginals, produce
+from neurostim.excitation import flow, marginals, moments, produce
 from neurostim.scaling import Scaling
 from neurostim.sources import Source
 from neurostim.study import Study
@@ -47,11 +47,12 @@ UNEVEN = 1.15  # how many times as frequent as its even share a class must be fo
 def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_LEARNING_RATE['flow']}
+    flows = ['flow'] * flow.fitted(population) + [moments.METHOD] * moments.fitted(population)
     there = [name for name in ('modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
         there.remove('mixture')
-    return [{'method': method, **search} for method in ['flow'] * flow.fitted(population) + there
-            for search in ([{}, FURTHER] if method == 'flow' else [{}, gentle, BEST_OF_FOUR])]
+    return [{'method': method, **search} for method in flows + there
+            for search in ([{}, FURTHER] if method in flows else [{}, gentle, BEST_OF_FOUR])]
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
@@ -139,7 +140,7 @@ def _preferred(scored: tuple[float, dict]) -> float:
     """The credit of a way, and what another must be better by; gentle steps are as small as the flow's own."""
     credited, way = scored
     gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
-    return credited + FLOW_MARGIN * (way['method'] == 'flow') + MARGIN * gentle
+    return credited + FLOW_MARGIN * (way['method'] in ('flow', moments.METHOD)) + MARGIN * gentle
 
 
 def rehearse(teacher: Teacher, trial: Trial) -> dict:

@@ -18,7 +18,7 @@ from neurostim import identity as identities
 from neurostim import models, novices, training
 from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
-from neurostim.excitation import marginals, parameterisation
+from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
@@ -284,6 +284,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
+        population.update(moments.fit(population, study.shape, train.x, train.y, seed))
     drawn = _draw(train, population, parameterisation.usual(population), True, draws, seed, report) if draws else None
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,

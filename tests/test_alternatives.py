@@ -15,7 +15,7 @@ from neurostim import alternatives, data, private
 from neurostim.alternatives import base, deep_inversion, diffusion, excited, gan, networks, vae
 from neurostim.alternatives.base import Options
 from neurostim.errors import UserError
-from neurostim.excitation import flow, produce
+from neurostim.excitation import flow, moments, produce
 from neurostim.teacher import train_teacher
 from neurostim.training import TrainingOptions
 
@@ -38,7 +38,10 @@ def trained(breathing):
     teacher = train_teacher(breathing, ('mlp',), 0, TrainingOptions(steps=40, batch=32, validations=4))
     params = jax.jit(flow.Velocity((60, 1), 8).init)(jax.random.key(0), jnp.zeros((60, 1)), jnp.zeros(()), jnp.zeros(2))['params']
     weights = {flow.PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(params, sep='/').items()}
-    return dataclasses.replace(teacher, population={**teacher.population, **weights})
+    population = {**teacher.population, **weights}
+    train = breathing.part(test=False)
+    population.update(moments.fit(population, breathing.shape, teacher.scaling.forward(train.x), train.y))
+    return dataclasses.replace(teacher, population=population)
 
 
 @pytest.fixture(scope='module')
@@ -161,7 +164,7 @@ def toy(n, seed):
     return jnp.asarray(x, jnp.float32), jnp.eye(2)[y]
 
 
-def moments(x, labels):
+def class_moments(x, labels):
     """Means and covariances of both classes, one vector."""
     rows = [np.asarray(x)[np.asarray(labels)[:, c] == 1] for c in range(2)]
     return np.concatenate([np.concatenate([r.mean(0), np.cov(r.T).ravel()]) for r in rows])
@@ -179,7 +182,7 @@ def test_imitations_learn_a_distribution(family, steps):
         else:
             z = jax.random.normal(jax.random.key(9), (2000, vae.LATENT))
             x = vae.Decoder((3,)).apply({'params': params}, z, labels)
-        return np.linalg.norm(moments(x, labels) - moments(*validate))
+        return np.linalg.norm(class_moments(x, labels) - class_moments(*validate))
 
     learnt, errors = family.fit(train, validate, (3,), 2, steps, seed=0)
     untrained, first = family.fit(train, validate, (3,), 2, 0, seed=0)

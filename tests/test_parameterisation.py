@@ -9,13 +9,14 @@ import pytest
 from scipy import stats
 
 from neurostim.errors import UserError
-from neurostim.excitation import flow, parameterisation
+from neurostim.excitation import flow, moments, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.excitation.targets import Target
 
 QUICK_COMPILE = True
 SHAPES = {'features': (5,), 'windows': (20, 2), 'long': (600, 2), 'images': (8, 8, 1)}
 DRAWS = 200
+FLOWS = ('flow', 'matched')
 
 
 @functools.cache
@@ -27,6 +28,7 @@ def statistics(kind):
     population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, 'windows' if kind == 'long' else kind, y, 2)
     if kind == 'windows':
         population.update(flow.fit(x, y, np.arange(300) % 5 == 0, 2, flow.FlowOptions(steps=20, width=8, batch=32), seed=0))
+        population.update(moments.fit(population, x.shape[1:], x, y))
     return population
 
 
@@ -79,7 +81,7 @@ def test_start_depends_on_its_key_alone(drawn):
     again = jax.jit(p.start)(population, key, target())
     jax.tree.map(lambda many, one: np.testing.assert_allclose(many[1], one, rtol=1e-5, atol=1e-6), (variables, context), again)
     # The generator's biases start at zero, and so does all that is added to a flow's draw.
-    moving = [leaf for leaf in jax.tree.leaves(context.fixed if name == 'flow' else variables) if name != 'generator' or leaf.ndim > 2]
+    moving = [leaf for leaf in jax.tree.leaves(context.fixed if name in FLOWS else variables) if name != 'generator' or leaf.ndim > 2]
     for leaf in moving:
         assert not np.array_equal(leaf[0], leaf[1])
     assert p.warm == (name == 'generator')
@@ -100,7 +102,7 @@ def test_penalty_is_the_negative_log_density_of_the_draws(drawn):
     log_density = stats.norm.logpdf(values).sum(1)
     np.testing.assert_allclose(np.ptp(penalty * values.shape[1] + log_density), 0, atol=1e-3)
     np.testing.assert_allclose(flat(slope) * values.shape[1], values, atol=1e-4)  # the gradient of a standard normal's
-    if name == 'flow':  # nothing is added yet
+    if name in FLOWS:  # nothing is added yet
         assert not values.any()
         return
     # And that is what the draws come from.
@@ -173,6 +175,7 @@ def test_waves_are_the_inverse_transform(time):
     ('gausian', 'windows', "unknown excite.method 'gausian'.*gaussian"),
     ('spectral', 'features', "'spectral' needs windows"), ('modulated', 'images', "'modulated' needs windows"),
     ('flow', 'features', "'flow' needs a teacher of time series.*teacher.flow.steps"),
+    ('matched', 'features', "'matched' needs a flow, of windows of at most 512 numbers"),
     ('generator', 'windows', "'generator' makes images"),
 ])
 def test_what_does_not_suit_is_refused(name, kind, message):

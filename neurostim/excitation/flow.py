@@ -32,7 +32,7 @@ AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while tra
 CHECK_EVERY = 500  # steps
 LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
 PATIENCE = 3  # checks without improvement after which training stops
-STEPS, PASSES = (4000, 12_000), 12  # at least and at most, and how often each window is met meanwhile, where the study chooses
+STEPS, PASSES = (4000, 24_000), 24  # at least and at most, and how often each window is met meanwhile, where the study chooses
 
 
 @dataclasses.dataclass(frozen=True)

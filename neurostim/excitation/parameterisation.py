@@ -17,7 +17,7 @@ import numpy as np
 
 from neurostim import columns
 from neurostim.errors import UserError, choose
-from neurostim.excitation import bands, marginals, slant
+from neurostim.excitation import bands, marginals, moments, slant
 from neurostim.excitation import flow as flows
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
@@ -82,6 +82,9 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'flow' and not flows.fitted(population):
         raise UserError("excite.method 'flow' needs a teacher of time series that was trained with teacher.flow.steps above 0: "
                         'train so in another --workdir, or choose another method')
+    if name == moments.METHOD and not moments.fitted(population):
+        raise UserError(f"excite.method {name!r} needs a flow, of windows of at most {moments.LARGEST} numbers; this study's have shape "
+                        f"{shape}: train with teacher.flow.steps above 0 in another --workdir, or choose another method")
     if name == 'slanted' and 'slanted/mean' not in population:
         raise UserError(f"excite.method 'slanted' needs images on an empty background, this study's windows of shape {shape} are none: "
                         "choose 'mixture'")
@@ -340,6 +343,17 @@ def flow(shape) -> Parameterisation:
     return Parameterisation(start, decode, _half_square)
 
 
+def matched(shape) -> Parameterisation:
+    """The same, where draws of a class have the mean and covariance of its windows."""
+    plain = flow(shape)
+
+    def start(population, key, target: Target):
+        scores, context = plain.start(population, key, target)
+        return scores, context._replace(fixed=moments.match(population, context.fixed, target.label))
+
+    return plain._replace(start=start)
+
+
 def generator(shape) -> Parameterisation:
     """The weights of the published generator, for noise that is drawn anew for each stimulus (arXiv 2009.10007)."""
     from neurostim.models.published import Generator
@@ -365,4 +379,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, flow, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, flow, matched, generator)}

@@ -91,13 +91,13 @@ class Settings:
 
 COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli, if left to choose: least; most of few windows; most; numbers in all
 SURPLUS = 4
-DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'generator': 50}
+DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'matched': 3, 'generator': 50}
 REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
 DTYPES = ('float32', 'bfloat16')
 AMORTISED_LANES = 4096  # stimuli that one generator is trained for
 GENERATOR_LANES = (1, 4)  # on CPU, elsewhere: a generator for each, megabytes that pass through the cache at every step
-NO_DENSITY = ('flow', 'generator', engine.AMORTISED)  # methods that Langevin steps cannot sample
-DEFAULT_LEARNING_RATE = {'amortised': 2e-3, 'flow': 0.03, 'generator': 1e-3}
+NO_DENSITY = ('flow', 'matched', 'generator', engine.AMORTISED)  # methods that Langevin steps cannot sample
+DEFAULT_LEARNING_RATE = {'amortised': 2e-3, 'flow': 0.03, 'matched': 0.03, 'generator': 1e-3}
 
 
 def check(settings: Settings) -> None:

@@ -1,0 +1,74 @@
+"""A flow's draws, moved and stretched so that those of each class have the mean and the covariance of its windows.
+
+Students that weigh every number of a window, such as logistic regression, stand on a class's mean and covariance, and a flow hits neither
+exactly. The map is the one between two Gaussians that moves draws least (optimal transport; Peyré and Cuturi 2019, arXiv 1803.00567,
+remark 2.31), so that what a draw has beyond these moments stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+METHOD = 'matched'
+LARGEST = 512  # numbers in a window: a covariance has their square, for each class
+DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**22  # of a class: for each number of a window, and at least; numbers in the draws of all classes
+FLOOR = 1e-3  # of the mean variance, added to every direction's: hardly any draw goes along some
+
+
+def fitted(population: dict) -> bool:
+    """Whether a population says how a flow's draws are matched."""
+    return f'{METHOD}/map' in population
+
+
+def match(population: dict, x: jax.Array, label: jax.Array) -> jax.Array:
+    """A draw [*shape] of the flow for the class `label`, as the class's windows lie."""
+    centre, target, stretch = (population[f'{METHOD}/{name}'][label] for name in ('from', 'to', 'map'))
+    return (target + stretch @ (x.ravel() - centre)).reshape(x.shape)
+
+
+@threadpool_limits.wrap(limits=1)
+def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """Compares the flow's unexcited draws with windows, class by class.
+
+    A covariance of few windows says little: it is drawn towards that of the draws, as if twice as many windows as it has rows had said so.
+
+    Args:
+      population: with a flow.
+      shape: of a window.
+      x: float32 [n, *shape], scaled training windows.
+      y: int [n], their classes, of which none is empty.
+
+    Returns:
+      {'matched/from', 'matched/to': [classes, numbers], 'matched/map': [classes, numbers, numbers]}; nothing for windows that are too long.
+    """
+    from neurostim.excitation import parameterisation  # which reads this file's map
+    size, classes = math.prod(shape), len(population['class_share'])
+    if size > LARGEST:
+        return {}
+    count = min(classes * max(DRAWS * size, LEAST_DRAWS), NUMBERS // size)
+    even = population | {'class_share': np.full(classes, 1 / classes, np.float32)}
+    draws, made_for = parameterisation.unexcited('flow', shape, even, count, seed)
+    maps = [_between(*(part[of == label].reshape(-1, size).astype(float) for part, of in ((draws, made_for), (x, y))))
+            for label in range(classes)]
+    names = (f'{METHOD}/{name}' for name in ('from', 'to', 'map'))
+    return {name: np.array(part, np.float32) for name, part in zip(names, zip(*maps, strict=True), strict=True)}
+
+
+def _between(draws: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean of `draws` [n, d], mean of `windows` [m, d], the map [d, d] from one's covariance to the other's)."""
+    size, known = draws.shape[1], len(windows) / (len(windows) + 2 * draws.shape[1])
+    own = np.cov(draws, rowvar=False).reshape(size, size)
+    wanted = known * np.cov(windows, rowvar=False, bias=True).reshape(size, size) + (1 - known) * own
+    floor = FLOOR * np.trace(wanted) / size * np.eye(size)
+    root, inverse = (_power(own + floor, power) for power in (0.5, -0.5))
+    return draws.mean(0), windows.mean(0), inverse @ _power(root @ (wanted + floor) @ root, 0.5) @ inverse
+
+
+def _power(symmetric: np.ndarray, power: float) -> np.ndarray:
+    """A positive definite matrix to a power."""
+    values, vectors = np.linalg.eigh(symmetric)
+    return (vectors * np.maximum(values, np.finfo(float).tiny) ** power) @ vectors.T
