@@ -56,12 +56,28 @@ def test_the_map_is_the_one_that_moves_least():
     np.testing.assert_allclose(stretch, np.diag([2, 1, 0.5]), atol=0.03)
 
 
-def test_few_windows_hardly_stretch_but_move():
+def test_few_windows_hardly_move_or_stretch():
     few, many = population(8), population(20_000)
     stretched = [[np.linalg.norm(stretch - np.eye(16)) for stretch in found['matched/map']] for found in (few, many)]
     assert (np.array(stretched[0]) < 0.4 * np.array(stretched[1])).all()
     x, y = windows(8)
-    np.testing.assert_allclose(few['matched/to'], [x[y == i].reshape(-1, 16).mean(0) for i in (0, 1)], atol=1e-6)
+    own = np.stack([x[y == i].reshape(-1, 16).mean(0) for i in (0, 1)])
+    np.testing.assert_allclose(few['matched/to'] - few['matched/from'], (own - few['matched/from']) * 4 / 24, atol=1e-6)  # 4 windows each
+
+
+def test_a_class_of_one_window_is_not_that_window():
+    x, y = windows(2)
+    found = population(2)
+    apart = [np.linalg.norm(found['matched/to'][i] - x[y == i].ravel()) for i in (0, 1)]
+    assert (apart > 0.9 * np.linalg.norm(found['matched/from'] - x[..., 0], axis=1)).all()
+    assert np.isfinite(found['matched/map']).all()
+
+
+def test_a_class_that_nobody_has_stays_as_it_is_drawn():
+    x, _ = windows(100)
+    found = moments.fit(population(8), SHAPE, x, np.zeros(100, int))
+    np.testing.assert_allclose(found['matched/to'][1], found['matched/from'][1], atol=1e-6)
+    np.testing.assert_allclose(found['matched/map'][1], np.eye(16), atol=0.01)
 
 
 def test_windows_beyond_the_limit_are_left_alone(monkeypatch):

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 METHOD = 'matched'
 LARGEST = 512  # numbers in a window: a covariance has their square, for each class
 DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**22  # of a class: for each number of a window, and at least; numbers in the draws of all classes
+FEWEST = 20  # windows; a mean of so many counts for half: it is to be no single window
 FLOOR = 1e-3  # of the mean variance, added to every direction's: hardly any draw goes along some
 
 
@@ -34,13 +35,14 @@ def match(population: dict, x: jax.Array, label: jax.Array) -> jax.Array:
 def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Compares the flow's unexcited draws with windows, class by class.
 
-    A covariance of few windows says little: it is drawn towards that of the draws, as if twice as many windows as it has rows had said so.
+    Moments of few windows say little, and much of these windows: they are drawn towards those of the draws, the mean as if `FEWEST` windows
+    had said so, the covariance as if twice as many as it has rows.
 
     Args:
       population: with a flow.
       shape: of a window.
       x: float32 [n, *shape], scaled training windows.
-      y: int [n], their classes, of which none is empty.
+      y: int [n], their classes.
 
     Returns:
       {'matched/from', 'matched/to': [classes, numbers], 'matched/map': [classes, numbers, numbers]}; nothing for windows that are too long.
@@ -59,13 +61,15 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray, 
 
 
 def _between(draws: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean of `draws` [n, d], mean of `windows` [m, d], the map [d, d] from one's covariance to the other's)."""
-    size, known = draws.shape[1], len(windows) / (len(windows) + 2 * draws.shape[1])
+    """(mean of `draws` [n, d], the mean wanted, by `windows` [m, d], the map [d, d] from the draws' covariance to the one wanted)."""
+    size, windows = draws.shape[1], windows if len(windows) else draws  # a class that nobody has stays as the flow draws it
+    seen, known = (len(windows) / (len(windows) + others) for others in (FEWEST, 2 * size))
     own = np.cov(draws, rowvar=False).reshape(size, size)
     wanted = known * np.cov(windows, rowvar=False, bias=True).reshape(size, size) + (1 - known) * own
     floor = FLOOR * np.trace(wanted) / size * np.eye(size)
     root, inverse = (_power(own + floor, power) for power in (0.5, -0.5))
-    return draws.mean(0), windows.mean(0), inverse @ _power(root @ (wanted + floor) @ root, 0.5) @ inverse
+    centre = draws.mean(0)
+    return centre, centre + seen * (windows.mean(0) - centre), inverse @ _power(root @ (wanted + floor) @ root, 0.5) @ inverse
 
 
 def _power(symmetric: np.ndarray, power: float) -> np.ndarray:
