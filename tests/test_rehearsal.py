@@ -24,9 +24,11 @@ def reach(*_):
 
 
 def test_ways_are_those_that_the_population_has():
+    flows = ('flow/a', 'modulated/mean', 'mixture/mean')
     names = [[way['method'] for way in rehearsal.ways(dict.fromkeys(keys))]
-             for keys in (('mixture/mean',), ('mixture/mean', 'modulated/mean'), ('flow/a', 'modulated/mean', 'mixture/mean'))]
-    assert names == [['mixture'] * 3, ['modulated'] * 3 + ['mixture'] * 3, ['flow'] * 2 + ['modulated'] * 3 + ['mixture'] * 3]
+             for keys in (('mixture/mean',), ('mixture/mean', 'modulated/mean'), flows, (*flows, 'matched/map'))]
+    others = ['modulated'] * 3 + ['mixture'] * 3
+    assert names == [['mixture'] * 3, others, ['flow'] * 2 + others, ['flow'] * 2 + ['matched'] * 2 + others]
 
 
 @pytest.mark.parametrize('best', ['modulated', 'mixture'])
