@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 METHOD = 'matched'
 LARGEST = 512  # numbers in a window: a covariance has their square, for each class
-DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**22  # of a class: for each number of a window, and at least; numbers in the draws of all classes
+DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**23  # of a class: for each number of a window, and at least; numbers in the draws of all classes
 FEWEST = 20  # windows; a mean of so many counts for half: it is to be no single window
 FLOOR = 1e-3  # of the mean variance, added to every direction's: hardly any draw goes along some
 
