@@ -40,7 +40,9 @@ def trained(breathing):
     weights = {flow.PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(params, sep='/').items()}
     population = {**teacher.population, **weights}
     train = breathing.part(test=False)
-    population.update(moments.fit(population, breathing.shape, teacher.scaling.forward(train.x), train.y))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, 'NUMBERS', 60 * 256)  # few draws do
+        population.update(moments.fit(population, breathing.shape, teacher.scaling.forward(train.x), train.y))
     return dataclasses.replace(teacher, population=population)
 
 
