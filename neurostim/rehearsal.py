@@ -38,7 +38,8 @@ FOLDS = 3  # of the training windows: a twin is asked about one and has learnt f
 TWIN_WINDOWS = (6000, 2**24)  # windows, and numbers in them, that a twin learns from at most
 BEYOND = 0.25  # by which a student's kappa counts where it is above its twin's
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
-FLOW_MARGIN = 0.03  # by which another way must be better than the flow
+FLOWS = ('flow', moments.METHOD)  # methods that start from the flow's draws
+FLOW_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
@@ -53,7 +54,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
         there.remove('mixture')
     return [{'method': method, **search} for method in flows + there
-            for search in ([{}, FURTHER] if method in flows else [{}, gentle, BEST_OF_FOUR])]
+            for search in ([{}, FURTHER] if method in FLOWS else [{}, gentle, BEST_OF_FOUR])]
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:
@@ -141,7 +142,7 @@ def _preferred(scored: tuple[float, dict]) -> float:
     """The credit of a way, and what another must be better by; gentle steps are as small as the flow's own."""
     credited, way = scored
     gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
-    return credited + FLOW_MARGIN * (way['method'] in ('flow', moments.METHOD)) + MARGIN * gentle
+    return credited + FLOW_MARGIN * (way['method'] in FLOWS) + MARGIN * gentle
 
 
 def rehearse(teacher: Teacher, trial: Trial) -> dict:

@@ -31,6 +31,14 @@ def test_ways_are_those_that_the_population_has():
     assert names == [['mixture'] * 3, others, ['flow'] * 2 + others, ['flow'] * 2 + ['matched'] * 2 + others]
 
 
+def test_matched_draws_need_no_margin_over_the_flow_and_have_its_own_over_others():
+    ways = {name: {'method': name} for name in ('flow', 'matched', 'modulated')}
+    gentle = {**ways['modulated'], 'learning_rate': 0.03}
+    assert rehearsal._preferred((0.501, ways['matched'])) > rehearsal._preferred((0.5, ways['flow']))
+    assert rehearsal._preferred((0.5, ways['matched'])) > rehearsal._preferred((0.529, gentle))
+    assert rehearsal._preferred((0.5, ways['matched'])) < rehearsal._preferred((0.531, gentle))
+
+
 @pytest.mark.parametrize('best', ['modulated', 'mixture'])
 def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     """One method makes windows like the real ones, the other noise; the same beliefs belong to both."""

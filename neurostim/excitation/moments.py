@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 METHOD = 'matched'
 LARGEST = 512  # numbers in a window: a covariance has their square, for each class
 DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**23  # of a class: for each number of a window, and at least; numbers in the draws of all classes
-FEWEST = 20  # windows; a mean of so many counts for half: it is to be no single window
+MEAN_COUNTS = 20  # windows, for which the draws' own mean counts: the mean wanted is to be no single window
+COVARIANCE_COUNTS = 2  # the same of the draws' own covariance, for each number of a window
 FLOOR = 1e-3  # of the mean variance, added to every direction's: hardly any draw goes along some
 
 
@@ -26,7 +27,7 @@ def fitted(population: dict) -> bool:
 
 
 def match(population: dict, x: jax.Array, label: jax.Array) -> jax.Array:
-    """A draw [*shape] of the flow for the class `label`, as the class's windows lie."""
+    """A draw x [*shape], scaled units, of the flow for the class `label`, moved and stretched as its class is to be."""
     centre, target, stretch = (population[f'{METHOD}/{name}'][label] for name in ('from', 'to', 'map'))
     return (target + stretch @ (x.ravel() - centre)).reshape(x.shape)
 
@@ -35,8 +36,8 @@ def match(population: dict, x: jax.Array, label: jax.Array) -> jax.Array:
 def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Compares the flow's unexcited draws with windows, class by class.
 
-    Moments of few windows say little, and much of these windows: they are drawn towards those of the draws, the mean as if `FEWEST` windows
-    had said so, the covariance as if twice as many as it has rows.
+    Moments of few windows say little, and much of these windows: they are drawn towards those of the draws, which count for as many windows
+    more (`MEAN_COUNTS`, `COVARIANCE_COUNTS`).
 
     Args:
       population: with a flow.
@@ -63,7 +64,7 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray, 
 def _between(draws: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(mean of `draws` [n, d], the mean wanted, by `windows` [m, d], the map [d, d] from the draws' covariance to the one wanted)."""
     size, windows = draws.shape[1], windows if len(windows) else draws  # a class that nobody has stays as the flow draws it
-    seen, known = (len(windows) / (len(windows) + others) for others in (FEWEST, 2 * size))
+    seen, known = (len(windows) / (len(windows) + others) for others in (MEAN_COUNTS, COVARIANCE_COUNTS * size))
     own = np.cov(draws, rowvar=False).reshape(size, size)
     wanted = known * np.cov(windows, rowvar=False, bias=True).reshape(size, size) + (1 - known) * own
     floor = FLOOR * np.trace(wanted) / size * np.eye(size)
