@@ -133,9 +133,10 @@ def dataset(sweep: Sweep, part: Part, made: Made) -> tuple[store.Stimuli, float]
     with contextlib.suppress(UserError):  # none there, or one that a kill has cut short, or a damaged one: it is made anew
         return store.read(folder), store.summary(folder)['totals']['seconds']
     stimuli, seconds = alternatives.timed(made.method)(on.study, on.teacher, on.count, made.seed, options)
-    with store.Store(folder, manifest, len(stimuli.x), len(stimuli.x), on.study.shape, len(on.study.classes)) as opened:
+    with store.Store(folder, manifest, len(stimuli.x), len(stimuli.x), on.study.shape, len(on.study.classes),
+                     stimuli.surprise is not None) as opened:
         if opened.missing():
-            opened.write(0, stimuli.x, stimuli.probabilities, {'seconds': seconds})
+            opened.write(0, stimuli.x, stimuli.probabilities, {'seconds': seconds}, stimuli.surprise)
         opened.finish()
     return store.read(folder), seconds
 
@@ -169,10 +170,8 @@ def _train(sweep: Sweep, part: Part, task: comparison.Task, source: Source, x: n
 def synthetic(sweep: Sweep, part: Part, made: Made, count: int) -> tuple[Source, str]:
     """The first `count` rows of a data set (0: all), scaled, as students learn from them, and the digest that their students go by."""
     on = ground(sweep, part)
-    stimuli, _ = dataset(sweep, part, made)
-    rows = slice(count or None)
-    surplus = produce.resolve(on.options.excite, on.teacher).surplus if made.method == 'stimuli' else 1
-    source = synthetic_source(on.teacher.scaling.forward(stimuli.x[rows]), stimuli.probabilities[rows], made.seed, surplus)
+    stimuli = dataset(sweep, part, made)[0].rows(slice(count or None))
+    source = synthetic_source(on.teacher.scaling.forward(stimuli.x), stimuli.probabilities, made.seed, stimuli.surprise)
     return source, _content(on, source, on.test_x)
 
 

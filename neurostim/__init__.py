@@ -50,32 +50,30 @@ def excite(teacher, seed: int = 0, **settings):
     return produce.generate(teacher, produce.Settings(**settings), seed)
 
 
-def fit_student(name: str, stimuli, teacher, seed: int = 0, surplus: int = 1):
+def fit_student(name: str, stimuli, teacher, seed: int = 0):
     """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
 
     Args:
       teacher: only its scaling is used, which travels with the stimuli.
-      surplus: with which they were excited.
     """
     from neurostim import students
     from neurostim.sources import synthetic_source
-    source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, surplus)
+    source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, stimuli.surprise)
     student = students.fit(name, source, seed)
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 
 def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3,
-             steps: int | None = None, surplus: int = 1) -> dict:
+             steps: int | None = None) -> dict:
     """Students on real windows, on stimuli and on a control, compared on the study's test windows; the shape of results.json.
 
     Args:
       control: unexcited stimuli; None draws as many as there are stimuli, by the default method.
       steps: most optimiser steps of a network; None: :data:`neurostim.students.STEPS`.
-      surplus: with which the stimuli were excited.
     """
     from neurostim.evaluation import phase
     from neurostim.students import STEPS
-    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps or STEPS, surplus)
+    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps or STEPS)
 
 
 def table(results: dict) -> str:

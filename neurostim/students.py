@@ -21,7 +21,7 @@ from neurostim.sources import Source
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 3, {'logistic_regression': 5, 'svm': 5, 'naive_bayes': 3}
+RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 4}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
@@ -31,10 +31,11 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are a random part of all
-# Of sifted stimuli these may learn from those alone that came as they are: models that bend nowhere, to which it matters how frequent
-# windows are, and one that is given few rows, of which hard ones may leave it too few others. By how many standard errors that must serve
-# them better.
-CHOOSE_ROWS = {'logistic_regression': 0, 'naive_bayes': 0, 'svm': 2}
+# How sifted stimuli may count where that serves these better than if all count alike, by how many standard errors it must, and how they
+# may: as frequent as they were made, for models that bend nowhere, to which that matters; or those alone that came as they were made, for
+# one that is given few rows, of which hard ones may leave it too few others.
+FREQUENT, PLAIN = 'as frequent as they were made', 'those alone that came as they were made'
+COUNT_OTHERWISE = {'logistic_regression': (FREQUENT, 0), 'naive_bayes': (FREQUENT, 0), 'svm': (PLAIN, 2)}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
 
@@ -59,8 +60,8 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     Args:
       name: one of `NAMES`.
       source: scaled windows and distributions. By held ones a network stops early and an algorithm of `TUNED` is tuned; classical
-        algorithms train on all in the end. Of stimuli that were sifted an algorithm of `CHOOSE_ROWS` may learn from those alone that came
-        as they are, and held ones of these tune.
+        algorithms train on all in the end. To an algorithm of `COUNT_OTHERWISE` stimuli that were sifted may count otherwise, and those
+        held ones tune that came as they were made.
       seed: of initial weights, minibatches, trees.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
@@ -152,43 +153,42 @@ NAMES = (*models.NAMES, *CLASSICAL)
 
 def _fit_classical(name, source, seed):
     flat = source._replace(x=columns(source.x))
-    rows, parameters = _tune(name, flat, seed)
-    predict = _train(name, flat.x[rows], flat.targets[rows], seed, parameters)
+    weights, parameters = _tune(name, flat, seed)
+    predict = _train(name, flat.x, flat.targets, weights, seed, parameters)
     return Student(name, lambda windows: predict(columns(windows)))
 
 
 def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
-    """(rows to learn from, {parameter: value}) that do best on held rows that came as they are, none of which were learnt from: by the
-    belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (all rows, {}) where there is nothing to
-    choose, or nothing is held. Rows that were sifted are left out where the rest is better by as many standard errors as `CHOOSE_ROWS`
-    says.
+    """(weights of all rows, {parameter: value}) that do best on held rows that came as they were made, none of which were learnt from: by
+    the belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (ones, {}) where there is nothing to
+    choose, or nothing is held. Sifted rows count otherwise where that is better by as many standard errors as `COUNT_OTHERWISE` says.
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not apart, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
     (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3), or the one halfway to the next if it is within it too.
     """
     flat, targets, held = source[:3]
-    everything = np.ones(len(flat), bool)
-    plain = everything if source.plain is None else source.plain
-    choices = [everything, plain] if name in CHOOSE_ROWS and not plain.all() else [everything]
+    otherwise, margin = COUNT_OTHERWISE.get(name, ('', 0))
+    choices = [np.ones(len(flat), np.float32)]
+    if otherwise and source.weights is not None:
+        choices.append(source.weights if otherwise == FREQUENT else source.plain.astype(np.float32))
     parameter, values = TUNED.get(name, ('', ()))
     holds_back = name in HELD_BACK and not source.apart
     settings = [{parameter: value} for value in (HELD_BACK[name] if holds_back else values)] or [{}]
-    could_ask = np.flatnonzero(held & plain)
+    could_ask = np.flatnonzero(held & source.plain)
     if len(choices) == len(settings) == 1 or held.all() or not len(could_ask):
-        return everything, {}
+        return choices[0], {}
     asked = np.random.default_rng(seed).permutation(could_ask)[:TUNED_BY] if name in TUNED else could_ask
     judge = _log_likelihood if holds_back else _agreement
 
-    def judged(rows, parameters):
-        rows = rows & ~held
-        return judge(targets[asked], _train(name, flat[rows], targets[rows], seed, parameters)(flat[asked]))
+    def judged(weights, parameters):
+        return judge(targets[asked], _train(name, flat, targets, weights * ~held, seed, parameters)(flat[asked]))
 
-    found = np.array([[judged(rows, parameters) for parameters in settings] for rows in choices])
+    found = np.array([[judged(weights, parameters) for parameters in settings] for weights in choices])
     mean = found.mean(2)
-    of_all, of_plain = (found[i, mean[i].argmax()] for i in (0, -1))
-    gain = of_plain - of_all
-    rows = int(gain.mean() > CHOOSE_ROWS.get(name, 0) * gain.std() / np.sqrt(len(asked)))
+    of_all, of_others = (found[i, mean[i].argmax()] for i in (0, -1))
+    gain = of_others - of_all
+    rows = int(gain.mean() > margin * gain.std() / np.sqrt(len(asked)))
     best = mean[rows].argmax()
     if not holds_back:
         return choices[rows], settings[best]
@@ -211,9 +211,10 @@ def _log_likelihood(targets, beliefs):
     return (targets * np.log(np.maximum(beliefs, LEAST_LIKELY))).sum(1)
 
 
-def _train(name, flat, targets, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:
-    """An algorithm trained on rows flat [n, d]: rows -> probabilities [n, classes]."""
+def _train(name, flat, targets, counts, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:
+    """An algorithm trained on rows flat [n, d] that count so much [n], those of 0 not at all: rows -> probabilities [n, classes]."""
     classes = targets.shape[1]
+    flat, targets, counts = (column[counts > 0] for column in (flat, targets, counts))
     model = CLASSICAL[name](seed).set_params(**parameters)
     if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
         model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
@@ -221,8 +222,9 @@ def _train(name, flat, targets, seed, parameters) -> Callable[[np.ndarray], np.n
         return lambda rows: model.predict(rows).reshape(len(rows), classes)
     if name == 'svm' and len(flat) > KERNEL_ROWS:
         some = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
-        flat, targets = flat[some], targets[some]
+        flat, targets, counts = flat[some], targets[some], counts[some]
     rows, labels, weights = as_labels(name, targets)
+    weights = weights * counts[rows]
     if len(set(labels.tolist())) == 1:  # nothing to tell apart: what unexcited starting points can come to
         only = np.eye(classes, dtype=np.float32)[labels[0]]
         return lambda rows: np.tile(only, (len(rows), 1))

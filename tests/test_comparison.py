@@ -11,7 +11,7 @@ from neurostim.errors import UserError
 from neurostim.evaluation import comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Task
 from neurostim.excitation.store import Stimuli
-from neurostim.sources import Source, digest, synthetic_source
+from neurostim.sources import Source, as_frequent_as_made, digest, synthetic_source
 
 QUICK_COMPILE = True
 NAMES = ('mlp', 'knn', 'random_forest')
@@ -313,23 +313,39 @@ def test_what_a_large_study_leaves_out_is_said(study, teacher, monkeypatch):
     assert f'5 of {study.test.sum()} windows' in note
 
 
-@pytest.mark.parametrize('surplus', [1, 4])
-def test_of_sifted_stimuli_every_other_one_came_as_it_is(surplus):
-    source = synthetic_source(np.zeros((5, 3), np.float32), np.full((5, 2), 0.5, np.float32), surplus=surplus)
-    assert (source.plain is None) if surplus == 1 else source.plain.tolist() == [True, False, True, False, True]
-    others = source._replace(plain=None)
-    assert (source.digest() == others.digest()) == (surplus == 1)
+@pytest.mark.parametrize('sifted', [False, True])
+def test_of_sifted_stimuli_every_other_one_came_as_it_is(sifted):
+    surprise = np.array([1.0, 2.0, 3.0, 6.0, 0.0], np.float32) if sifted else None
+    source = synthetic_source(np.zeros((5, 3), np.float32), np.full((5, 2), 0.5, np.float32), surprise=surprise)
+    assert source.plain.tolist() == ([True, False, True, False, True] if sifted else [True] * 5)
+    others = source._replace(weights=None)
+    assert (source.digest() == others.digest()) == (not sifted)
+    if sifted:
+        np.testing.assert_allclose(source.weights, 2 / (1 + surprise / (4 / 3)), rtol=1e-6)
+
+
+def test_sifted_stimuli_count_as_often_as_they_were_made():
+    """Of windows whose surprise is moderate, so that draws are in proportion to it."""
+    rng = np.random.default_rng(0)
+    made = rng.uniform(0.6, 1.4, (100_000, 8))
+    taken = rng.random((100_000, 1)) < np.cumsum(made[:, 1:], 1) / made[:, 1:].sum(1, keepdims=True)
+    surprise = np.stack([made[:, 0], np.take_along_axis(made[:, 1:], taken.argmax(1)[:, None], 1)[:, 0]], 1).ravel()
+    weights = as_frequent_as_made(surprise)
+    for moment in (1, 2, 3):
+        assert abs(np.average(surprise**moment) / (made**moment).mean() - 1) > 0.02  # uneven as they come
+        np.testing.assert_allclose(np.average(surprise**moment, weights=weights), (made**moment).mean(), rtol=0.012)
+    assert np.isfinite(as_frequent_as_made(np.zeros(4, np.float32))).all()  # whom nothing surprises
 
 
 def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, teacher, monkeypatch):
     told = {}
 
     def fit(name, source, seed, options, capacity):
-        told[source.plain is not None, source.apart] = len(source.x)
+        told[source.weights is not None, source.apart] = len(source.x)
         return students.Student(name, lambda rows: np.full((len(rows), 2), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
-    some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
+    some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int), np.ones(6, np.float32))
     more = Stimuli(study.x[:8], np.full((8, 2), 0.5, np.float32), np.zeros(8, int))
-    phase.compare_students(study, teacher, some, more, ('knn',), 1, STEPS, draws=20, surplus=4)
+    phase.compare_students(study, teacher, some, more, ('knn',), 1, STEPS, draws=20)
     assert told.pop((True, False)) == 6 and told.pop((False, False)) == 8  # stimuli, their control
     assert set(told) == {(False, True)}  # and real windows

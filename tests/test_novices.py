@@ -62,7 +62,8 @@ def test_every_other_stimulus_is_drawn_in_proportion_to_its_surprise(surplus):
     for power in (1, 2):
         assert abs((taken**power).mean() - (shares * several**power).sum(1).mean()) < 0.015
     np.testing.assert_allclose(place.mean(0), 1 / (2 * surplus - 1), atol=0.03)  # wherever in the group it is
-    np.testing.assert_array_equal(found.probabilities[:, 0], found.x[:, 0])  # all of a stimulus comes along
+    for whole in (found.probabilities[:, 0], found.surprise):
+        np.testing.assert_array_equal(whole, found.x[:, 0])  # all of a stimulus comes along
     later = sift(jax.random.key(0), 100, (), {}).x
     np.testing.assert_array_equal(later[:kept - 100], found.x[100:])  # it does not matter where a batch begins
 
@@ -71,9 +72,11 @@ def test_half_of_the_stimuli_surprise_novices(accompanied):
     surprise = jax.jit(jax.vmap(novices.make_surprise(accompanied.novices.networks(accompanied.shape, 2)), (None, 0, 0)))
     made = produce.generate(accompanied, produce.Settings('mixture', count=1024, steps=1, surplus=4), 2)
     surprised = np.asarray(surprise(accompanied.novices.params, accompanied.scaling.forward(made.x), made.probabilities)).reshape(-1, 2)
+    np.testing.assert_allclose(made.surprise, surprised.ravel(), atol=1e-4)
     differ = surprised[:, 1] - surprised[:, 0]
     assert differ.mean() > 3 * differ.std() / np.sqrt(512)
     plain = produce.generate(accompanied, produce.Settings('mixture', count=4096, steps=1), 2)
+    assert plain.surprise is None
     np.testing.assert_allclose(made.x[::2], plain.x[::8], atol=1e-4)  # and the others are those of the group that come first
     assert produce.unexcited(produce.resolve(produce.Settings(surplus=4), accompanied)).surplus == 1  # the control is not sifted
 
@@ -158,7 +161,7 @@ def test_what_cannot_be_sifted_is_refused(accompanied, given, complaint):
 def test_a_notebook_can_sift(study):
     made = ns.train_teacher(study, ('mlp',), flow_steps=0, novices=('linear',), steps=20)
     stimuli = ns.excite(made, count=60, method='mixture', surplus=2)
-    student = ns.fit_student('naive_bayes', stimuli, made, surplus=2)
+    student = ns.fit_student('naive_bayes', stimuli, made)
     assert made.novices.names == ('linear',) and student.predict(study.x[:5]).shape == (5, 2)
 
 

@@ -28,10 +28,10 @@ PRIVACY = {
 def finished_run(folder):
     x = np.arange(12, dtype=np.float32).reshape(6, 2)
     soft = np.full((6, 2), 0.5, np.float32)
-    with Store(folder / 'stimuli', {'people': 'Smith'}, 6, 4, (2,), 2) as store:
+    with Store(folder / 'stimuli', {'people': 'Smith'}, 6, 4, (2,), 2, sifted=True) as store:
         for shard in store.missing():
             rows = slice(*store.bounds(shard))
-            store.write(shard, x[rows], soft[rows])
+            store.write(shard, x[rows], soft[rows], surprise=np.arange(6)[rows])
         store.finish()
     (folder / 'teacher').mkdir()
     (folder / 'teacher' / 'weights').write_text('secret')

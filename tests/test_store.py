@@ -33,13 +33,19 @@ def values(shard, n, shape=SHAPE):
     return rng.normal(size=(n, *shape)).astype(np.float32), rng.dirichlet(np.ones(CLASSES), n).astype(np.float32)
 
 
-def fill(folder, count=50, shard_size=8, process=(0, 1), only=None, finish=True, shape=SHAPE, manifest=MANIFEST):
+def surprises(shard, n):
+    """What a shard's stimuli surprised novices by."""
+    return np.random.default_rng([shard, 1]).random(n, np.float32)
+
+
+def fill(folder, count=50, shard_size=8, process=(0, 1), only=None, finish=True, shape=SHAPE, manifest=MANIFEST, sifted=False):
     """Writes what is missing (or the shards in `only`); returns (shards written, summary)."""
-    with Store(folder, manifest, count, shard_size, shape, CLASSES, process=process) as store:
+    with Store(folder, manifest, count, shard_size, shape, CLASSES, sifted, process) as store:
         missing = store.missing()
         for shard in missing if only is None else only:
             start, stop = store.bounds(shard)
-            store.write(shard, *values(shard, stop - start, shape), {'seconds': time.time() % 1, 'attempts': np.int64(2)})
+            store.write(shard, *values(shard, stop - start, shape), {'seconds': time.time() % 1, 'attempts': np.int64(2)},
+                        surprises(shard, stop - start) if sifted else None)
         return missing, store.finish() if finish else None
 
 
@@ -68,54 +74,72 @@ def whole(tmp_path_factory):
     return folder
 
 
-def test_tfds_reads_the_stimuli_back(whole):
+@pytest.mark.parametrize('sifted', [False, True])
+def test_tfds_reads_the_stimuli_back(sifted, tmp_path):
     import tensorflow_datasets as tfds
 
-    source = tfds.builder_from_directory(str(whole)).as_data_source('train')
+    fill(tmp_path, sifted=sifted)
+    source = tfds.builder_from_directory(str(tmp_path)).as_data_source('train')
     x, probabilities = (np.concatenate(part) for part in zip(*(values(s, 2 if s == 6 else 8) for s in range(7)), strict=True))
-    assert len(source) == 50
+    surprise = np.concatenate([surprises(s, 2 if s == 6 else 8) for s in range(7)]) if sifted else None
+    assert len(source) == 50 and set(source[0]) == {'x', 'probabilities', 'label', *(['surprise'] if sifted else [])}
+    assert not sifted or [record['surprise'] for record in source] == surprise.tolist()
     for record, stimulus, belief in zip(source, x, probabilities, strict=True):
         assert record['x'].dtype == record['probabilities'].dtype == np.float32
         np.testing.assert_array_equal(record['x'], stimulus)
         np.testing.assert_array_equal(record['probabilities'], belief)
         assert record['label'] == belief.argmax() and isinstance(record['label'], int)
-    ours = stores.read(whole)
-    for array, expected in zip(ours, (x, probabilities, probabilities.argmax(1)), strict=True):
-        assert array.dtype == expected.dtype
+    ours = stores.read(tmp_path)
+    for array, expected in zip(ours, (x, probabilities, probabilities.argmax(1), surprise), strict=True):
+        assert (array is expected is None) or array.dtype == expected.dtype
         np.testing.assert_array_equal(array, expected)
+
+
+def test_what_surprised_comes_with_sifted_stimuli_alone(whole, tmp_path):
+    for sifted in (False, True):
+        with Store(tmp_path / str(sifted), MANIFEST, 8, 8, SHAPE, CLASSES, sifted) as store, pytest.raises(ValueError, match='surprised'):
+            store.write(0, *values(0, 8), surprise=None if sifted else surprises(0, 8))
+    with pytest.raises(UserError, match='made otherwise.*sifted'), Store(whole, MANIFEST, 50, 8, SHAPE, CLASSES, sifted=True):
+        pass
 
 
 @pytest.mark.parametrize('shape', [(5,), (60, 1), (8, 8, 1), (200, 100)])
 @pytest.mark.parametrize('sparse', [False, True])
-def test_records_equal_those_of_tfds(shape, sparse):
+@pytest.mark.parametrize('sifted', [False, True])
+def test_records_equal_those_of_tfds(shape, sparse, sifted):
     from tensorflow_datasets.proto import tf_example_pb2
 
     x, probabilities = values(0, 4, shape)
     if sparse:  # Compresses well, so takes the other branch.
         x[:] = 0.5
-    features = stores._features(shape, CLASSES)
-    for record, stimulus, belief in zip(stores._encode(x, probabilities), x, probabilities, strict=True):
-        theirs = features.serialize_example({'x': stimulus, 'probabilities': belief, 'label': belief.argmax()})
+    features, surprise = stores._features(shape, CLASSES, sifted), surprises(0, 4)
+    records = stores._encode(x, probabilities, surprise if sifted else None)
+    for record, stimulus, belief, surprised in zip(records, x, probabilities, surprise, strict=True):
+        theirs = features.serialize_example(
+            {'x': stimulus, 'probabilities': belief, 'label': belief.argmax(), **({'surprise': surprised} if sifted else {})})
         assert (len(record) < stimulus.nbytes / 2) == (sparse and len(x[0]) > 5)
         feature, other = (tf_example_pb2.Example.FromString(example).features.feature for example in (record, theirs))
-        assert feature['probabilities'] == other['probabilities'] and feature['label'] == other['label']
+        assert set(feature) == set(other) and all(feature[name] == other[name] for name in feature if name != 'x')
         np.testing.assert_array_equal(features.deserialize_example_np(record)['x'], stimulus)
 
 
 @pytest.mark.parametrize(('shape', 'classes', 'at_once'), [
     ((5,), 2, True), ((60, 4), 5, True), ((8, 8, 1), 128, True), ((200, 100), 3, False), ((7,), 129, False)])
-def test_records_laid_out_at_once_equal_one_after_another(shape, classes, at_once):
+@pytest.mark.parametrize('sifted', [False, True])
+def test_records_laid_out_at_once_equal_one_after_another(shape, classes, at_once, sifted):
     """Byte by byte. Several pieces of x and labels of two bytes are left to the protocol buffers."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2 * classes, *shape)).astype('<f4')
     probabilities = (0.9 * np.eye(classes)[rng.permutation(2 * classes) % classes] + 0.1 / classes).astype('<f4')
-    records = [stores._record_bytes(stimulus.tobytes(), belief.tolist(), int(belief.argmax()), 0)
-               for stimulus, belief in zip(x, probabilities, strict=True)]
-    assert list(stores._encode(x, probabilities)) == records
-    layout = stores._layout(shape, classes)
+    surprise = surprises(0, len(x)) if sifted else None
+    records = [stores._record_bytes(stimulus.tobytes(), belief.tolist(), int(belief.argmax()), float(surprise[i]) if sifted else None, 0)
+               for i, (stimulus, belief) in enumerate(zip(x, probabilities, strict=True))]
+    assert list(stores._encode(x, probabilities, surprise)) == records
+    layout = stores._layout(shape, classes, sifted)
     assert (layout is not None) == at_once
     if at_once:
-        values_read, beliefs_read, labels = layout.take(records)
+        values_read, beliefs_read, labels, surprises_read = layout.take(records)
+        np.testing.assert_array_equal(surprises_read, surprise)
         np.testing.assert_array_equal(values_read.reshape(x.shape), x)
         np.testing.assert_array_equal(beliefs_read, probabilities)
         np.testing.assert_array_equal(labels, probabilities.argmax(1))
@@ -125,7 +149,7 @@ def test_records_laid_out_at_once_equal_one_after_another(shape, classes, at_onc
 
 
 def test_summary(whole, tmp_path):
-    x, probabilities, label = stores.read(whole)
+    x, _, label, _ = stores.read(whole)
     summary = stores.summary(whole)
     assert summary['sha256'] == hashlib.sha256(x.astype('<f4').tobytes()).hexdigest()
     assert summary['class_counts'] == np.bincount(label, minlength=CLASSES).tolist()

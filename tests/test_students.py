@@ -114,8 +114,9 @@ def test_an_algorithm_that_is_tuned_learns_from_all_windows_in_the_end():
     x, y = toy()
     held = np.arange(len(x)) % 8 >= 7
     tuned = students.fit('logistic_regression', Source(x, one_hot(y, 0.8), held), 0).predict(x)
-    whole = [students._train('logistic_regression', x.reshape(len(x), -1), one_hot(y, 0.8), 0, {'logisticregression__C': value})(
-        x.reshape(len(x), -1)) for value in students.TUNED['logistic_regression'][1]]
+    flat = x.reshape(len(x), -1)
+    whole = [students._train('logistic_regression', flat, one_hot(y, 0.8), np.ones(len(x)), 0, {'logisticregression__C': value})(flat)
+             for value in students.TUNED['logistic_regression'][1]]
     assert any(np.array_equal(tuned, each) for each in whole)
     by_default = students.fit('logistic_regression', Source(x, one_hot(y, 0.8), np.zeros(len(x), bool)), 0).predict(x)  # nothing to tune by
     assert np.array_equal(by_default, whole[students.TUNED['logistic_regression'][1].index(0.1)])
@@ -244,26 +245,26 @@ def sifted_toy(out=4):
     plain = np.arange(400) % 2 == 0
     x = np.where(plain, 2 * y - 1, np.where(y, -out, out))[:, None] + 0.8 * rng.normal(size=(400, 1))
     asked = 2 * y[plain] - 1 + 0.8 * rng.normal(size=plain.sum())
-    return x.astype(np.float32), np.eye(2, dtype=np.float32)[y], plain, asked[:, None].astype(np.float32), y[plain]
+    weights = np.where(plain, 1.9, 0.1).astype(np.float32)
+    return x.astype(np.float32), np.eye(2, dtype=np.float32)[y], weights, asked[:, None].astype(np.float32), y[plain]
 
 
 @pytest.mark.parametrize(('name', 'out'), [('logistic_regression', 4), ('naive_bayes', 4), ('svm', 1)])
-def test_some_students_learn_from_what_came_as_it_is_where_that_serves_them(name, out):
+def test_to_some_students_what_was_sifted_counts_less_where_that_serves_them(name, out):
     """The SVM, which would learn that rare ones lie far out, where they lie among the others."""
-    x, targets, plain, asked, truth = sifted_toy(out)
+    x, targets, weights, asked, truth = sifted_toy(out)
     held = np.random.default_rng(0).random(len(x)) < 0.2
-    kappas = [utility.score(truth, students.fit(name, Source(x, targets, held, mask, apart=False), 0).predict(asked))['kappa']
-              for mask in (None, plain)]
+    kappas = [utility.score(truth, students.fit(name, Source(x, targets, held, given, apart=False), 0).predict(asked))['kappa']
+              for given in (None, weights)]
     assert kappas[1] > 0.6 > kappas[0] + 0.3
 
 
 @pytest.mark.parametrize('name', ['random_forest', 'svm'])
 def test_students_that_bend_learn_from_all_that_was_sifted(name):
     """The SVM unless the rest alone clearly serves it better."""
-    x, targets, plain, asked, _ = sifted_toy()
-    plain = plain & (np.arange(len(x)) < 40) if name == 'svm' else plain
+    x, targets, weights, asked, _ = sifted_toy()
     held = np.arange(len(x)) % 10 == 0
-    given, not_given = (students.fit(name, Source(x, targets, held, mask, apart=False), 0).predict(asked) for mask in (plain, None))
+    given, not_given = (students.fit(name, Source(x, targets, held, those, apart=False), 0).predict(asked) for those in (weights, None))
     np.testing.assert_array_equal(given, not_given)
 
 
@@ -272,8 +273,8 @@ def test_an_svm_leaves_nothing_out_by_chance():
     for seed in range(6):
         x, y = toy(seed=seed)
         x = x + 4 * np.random.default_rng(seed).normal(size=x.shape).astype(np.float32)  # classes overlap
-        held, plain = np.arange(len(x)) % 5 == 0, np.arange(len(x)) % 2 == 0
-        given, not_given = (students.fit('svm', Source(x, one_hot(y), held, mask, apart=False), 0).predict(x) for mask in (plain, None))
+        held, ones = np.arange(len(x)) % 5 == 0, np.ones(len(x), np.float32)
+        given, not_given = (students.fit('svm', Source(x, one_hot(y), held, those, apart=False), 0).predict(x) for those in (ones, None))
         np.testing.assert_array_equal(given, not_given)
 
 

@@ -80,4 +80,4 @@ def relabel(teacher: Teacher, stimuli: Stimuli) -> Stimuli:
 def shuffle(stimuli: Stimuli, seed: int) -> Stimuli:
     """The same rows in random order."""
     order = np.random.default_rng([seed, 2]).permutation(len(stimuli.x))
-    return Stimuli(*(column[order] for column in stimuli))
+    return stimuli.rows(order)

@@ -126,8 +126,7 @@ def make(study: Study, teacher: Teacher, count: int, seed: int, options: Options
         if number + 1 < len(rounds):
             learnt = _learn(name, *map(np.concatenate, zip(*made, strict=True)), seed, batches * BATCH)
     x, probabilities = (np.concatenate(column) for column in zip(*made, strict=True))
-    return Stimuli(*(column[:count] for column in shuffle(
-        Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1)), seed)))
+    return shuffle(Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1)), seed).rows(slice(count))
 
 
 def _learn(name: str, x: np.ndarray, probabilities: np.ndarray, seed: int, capacity: int):

@@ -7,6 +7,7 @@ concentrations up to 1 and half up to 0.1, as in the paper.
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from neurostim.alternatives.base import Method, Options, shuffle
@@ -33,7 +34,7 @@ def make(study: Study, teacher: Teacher, count: int, seed: int, options: Options
                 method='direct', count=share, steps=STEPS if options.steps < 0 else options.steps, learning_rate=LEARNING_RATE,
                 target=TargetSettings(name='similarity', concentration=concentration), weights=Weights())
             parts.append(produce.generate(teacher, settings, len(CONCENTRATIONS) * seed + i))
-    return shuffle(Stimuli(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), seed)
+    return shuffle(jax.tree.map(lambda *columns: np.concatenate(columns), *parts), seed)
 
 
 METHODS = {'zskd': Method(make)}

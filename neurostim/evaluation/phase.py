@@ -47,7 +47,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
           Progress(comparison.count_tasks(names, seeds), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
-            seed=config.seed, surplus=settings.surplus, predictions=workdir / 'predictions', progress=progress.update)
+            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
@@ -95,14 +95,12 @@ def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
 
 
 def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
-                     draws: int = 2000, seed: int = 0, surplus: int = 1, predictions: pathlib.Path | None = None,
-                     progress=lambda done: None):
+                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None):
     """Trains all students and compares them: (rows of results.json, confusion matrices).
 
     Args:
       stimuli, control: :class:`neurostim.excitation.store.Stimuli`.
       draws: of the bootstrap.
-      surplus: with which the stimuli were made (:class:`neurostim.excitation.produce.Settings`).
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
     """
     test = study.part(test=True).at_most(*comparison.TESTED)
@@ -110,8 +108,8 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     sources = comparison.real_sources(study, teacher)
     real = sources['real']
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
-    for name, made, more in (('stimuli', stimuli, surplus), ('control', control, 1)):
-        sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, more)
+    for name, made in (('stimuli', stimuli), ('control', control)):
+        sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, made.surprise)
     content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps)
     trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), steps, progress)
     return comparison.compare(names, seeds, trained, test, draws)
@@ -180,13 +178,12 @@ def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> d
             'note': PROMISES[options.unit]}
 
 
-def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int,
-                    surplus: int = 1) -> dict:
+def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:
     """What :func:`evaluate` does, for arrays in memory and without a folder; see :func:`neurostim.evaluate`."""
     if control is None:
         settings = produce.resolve(produce.Settings(count=len(stimuli.x)), teacher)
         control = produce.generate(teacher, produce.unexcited(settings), 0, produce.CONTROL)
-    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps, surplus=surplus)
+    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps)
     entry = {'count': len(stimuli.x), 'class_counts': np.bincount(stimuli.label, minlength=len(study.classes)),
              'sha256': hashlib.sha256(np.ascontiguousarray(stimuli.x, '<f4')).hexdigest(),
              'method': None, 'seconds': None, 'per_second': None, 'accepted_fraction': None,

@@ -68,6 +68,7 @@ class Excited(NamedTuple):
       accepted: bool [n]; always True where acceptance is off.
       steps: int32 [n], gradient steps taken, over all attempts.
       attempts: int32 [n], draws made one after another until one was accepted; candidates are not counted.
+      surprise: float32 [n], how much each surprises novices; None where nothing was sifted.
     """
 
     x: jax.Array
@@ -75,6 +76,7 @@ class Excited(NamedTuple):
     accepted: jax.Array
     steps: jax.Array
     attempts: jax.Array
+    surprise: jax.Array | None = None
 
 
 class Lanes(NamedTuple):
@@ -370,7 +372,8 @@ def sifted(excite, surprise, surplus: int):
 
     def sift(key, first, networks, population):
         made = excite(key, first * surplus, networks, population)
-        score = jnp.log(jax.vmap(surprise, (None, 0, 0))(networks, made.x, made.probabilities) + 1e-9).reshape(-1, group)
+        made = made._replace(surprise=jax.vmap(surprise, (None, 0, 0))(networks, made.x, made.probabilities))
+        score = jnp.log(made.surprise + 1e-9).reshape(-1, group)
         own = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, LUCK), first // 2 + jnp.arange(len(score)))
         score += jax.vmap(lambda key: jax.random.gumbel(key, (group,)))(own)  # the largest of such scores is drawn in proportion
         begins = group * jnp.arange(len(score))

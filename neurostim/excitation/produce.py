@@ -290,8 +290,14 @@ def generate_timed(teacher: Teacher, settings: Settings, seed: int = 0, use: int
     call.compile(key, teacher.networks, teacher.population)  # before the clock starts
     started = time.perf_counter()
     parts = [batch for _, batch in stream(call, key, teacher, range(0, settings.count, call.count))]
-    x, probabilities = (np.concatenate([getattr(p, name) for p in parts])[: settings.count] for name in ('x', 'probabilities'))
-    return Stimuli(teacher.scaling.inverse(x), probabilities, probabilities.argmax(1)), time.perf_counter() - started
+    made = _joined(parts, settings.count)
+    stimuli = Stimuli(teacher.scaling.inverse(made.x), made.probabilities, made.probabilities.argmax(1), made.surprise)
+    return stimuli, time.perf_counter() - started
+
+
+def _joined(batches: list[engine.Excited], count: int) -> engine.Excited:
+    """The first `count` of consecutive batches."""
+    return jax.tree.map(lambda *columns: np.concatenate(columns)[:count], *batches)
 
 
 def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: int = 0, writer: MetricsWriter | None = None) -> dict:
@@ -310,7 +316,8 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
     manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
                 'versions': {'jax': jax.__version__}, 'platform': devices.platform()}
-    with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes), devices.process()) as store:
+    with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes),
+               settings.surplus > 1, devices.process()) as store:
         missing = store.missing()
         if missing:
             call.compile(key, teacher.networks, teacher.population)  # before the clock starts
@@ -328,12 +335,12 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
                     parts.append(batch)
                     produced = min(stop - start, len(parts) * call.count)
                     progress.update(done + produced, accepted=float(batch.accepted.sum() / batch.attempts.sum()))
-                whole = engine.Excited(*(np.concatenate(columns)[: stop - start] for columns in zip(*parts, strict=True)))
+                whole = _joined(parts, stop - start)
                 if written:
                     written.result()
                 written = scribe.submit(store.write, shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
                     'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
-                    'seconds': (time.perf_counter() - started) / devices.process()[1]})  # processes run side by side
+                    'seconds': (time.perf_counter() - started) / devices.process()[1]}, whole.surprise)  # processes run side by side
                 done += stop - start
             if written:
                 written.result()

@@ -1,7 +1,7 @@
 """Stimuli on disk: shards that appear whole or not at all. The only file that knows the format.
 
 A finished folder is a TFDS dataset: `tfds.builder_from_directory(folder).as_data_source('train')` yields `x` float32 [*shape],
-`probabilities` float32 [classes] and `label` int64, their argmax. No TensorFlow is involved.
+`probabilities` float32 [classes] and `label` int64, their argmax; of sifted stimuli also `surprise` float32. No TensorFlow is involved.
 
     stimuli-train.array_record-00000-of-00004 ...   the stimuli in index order
     dataset_info.json  features.json                what TFDS needs to read them
@@ -39,11 +39,23 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
 class Stimuli(typing.NamedTuple):
-    """x float32 [n, *shape], probabilities float32 [n, classes] (the teacher's softmax), label int64 [n] (their argmax)."""
+    """Stimuli of consecutive indices.
+
+    Attributes:
+      x: float32 [n, *shape], in the study's units.
+      probabilities: float32 [n, classes], the teacher's softmax.
+      label: int64 [n], their argmax.
+      surprise: float32 [n], of sifted stimuli (:func:`neurostim.excitation.engine.sifted`) how much each surprised novices; None of others.
+    """
 
     x: np.ndarray
     probabilities: np.ndarray
     label: np.ndarray
+    surprise: np.ndarray | None = None
+
+    def rows(self, chosen) -> Stimuli:
+        """Those that an index or a mask chooses."""
+        return Stimuli(*(None if column is None else column[chosen] for column in self))
 
 
 class Store:
@@ -56,6 +68,7 @@ class Store:
       shard_size: stimuli a shard.
       shape: the shape of one stimulus.
       classes: the number of classes.
+      sifted: whether each comes with how much it surprised novices.
       process: (index, number of processes). Process i writes the shards whose number leaves i when divided by the number; process 0
         calls `finish` when all are done.
 
@@ -63,15 +76,18 @@ class Store:
       UserError: another run holds the folder, it holds something else, or stimuli of another manifest.
     """
 
-    def __init__(self, folder, manifest: dict, count: int, shard_size: int, shape, classes: int, process=(0, 1)):
+    def __init__(self, folder, manifest: dict, count: int, shard_size: int, shape, classes: int, sifted: bool = False,
+                 process=(0, 1)):
         if count < 1 or shard_size < 1:
             raise ValueError(f'count {count} and shard_size {shard_size} must be positive')
         self._folder = pathlib.Path(folder)
         self._progress = self._folder / 'progress'
         layout = {'format': _FORMAT, 'count': count, 'shard_size': shard_size, 'shape': list(shape), 'classes': classes}
+        if sifted:
+            layout['sifted'] = True
         self._made = as_json({'manifest': manifest, 'layout': layout})
         self._count, self._shard_size, self._shape, self._classes = count, shard_size, tuple(shape), classes
-        self._process = process
+        self._sifted, self._process = sifted, process
         self.shards = -(-count // shard_size)
         self._held = None
 
@@ -110,7 +126,7 @@ class Store:
                     (self._progress / f'{shard:05d}.{suffix}').unlink(missing_ok=True)
             return [shard for shard in self.own if not self._verified(shard)]
 
-    def write(self, shard: int, x, probabilities, extra: dict | None = None):
+    def write(self, shard: int, x, probabilities, extra: dict | None = None, surprise=None):
         """Adds a shard: whole, or after a kill or an error not at all.
 
         Args:
@@ -118,6 +134,7 @@ class Store:
           x: [stop - start, *shape], finite; stored as float32.
           probabilities: [stop - start, classes]; stored as float32.
           extra: numbers to be summed up by `finish`, such as seconds and attempts; no part of the dataset.
+          surprise: [stop - start] of sifted stimuli, else None; stored as float32.
 
         Raises:
           UserError: non-finite stimuli, or the disk refuses. Shards written before stay.
@@ -127,13 +144,17 @@ class Store:
         if x.shape != (stop - start, *self._shape) or probabilities.shape != (stop - start, self._classes):
             raise ValueError(f'shard {shard} needs {stop - start} stimuli of shape {self._shape} in {self._classes} classes, '
                              f'not x {x.shape} and probabilities {probabilities.shape}')
-        if not (np.isfinite(x).all() and np.isfinite(probabilities).all()):
+        if self._sifted != (surprise is not None):
+            raise ValueError(f'shard {shard} is {"" if self._sifted else "not "}to hold what surprised novices')
+        if surprise is not None:
+            surprise = np.ascontiguousarray(surprise, '<f4').reshape(stop - start)
+        if not all(np.isfinite(column).all() for column in (x, probabilities, surprise) if column is not None):
             raise UserError(f'non-finite values among stimuli {start} to {stop - 1} for {self._folder}: '
                             'check that the teacher is finite, or lower the learning rate of the excitation')
         temporary = self._progress / f'{shard:05d}.tmp'
         try:
             with self._disk():
-                _write_records(temporary, _encode(x, probabilities))
+                _write_records(temporary, _encode(x, probabilities, surprise))
                 record = {'sha256': _digest(temporary), 'bytes': temporary.stat().st_size, 'extra': as_json(extra or {})}
                 # The data first: a checksum without its shard would be a second case to tell apart.
                 _publish(temporary, self._path(shard))
@@ -169,7 +190,7 @@ class Store:
             for shard in range(self.shards):
                 start, stop = self.bounds(shard)
                 record = self._record(shard)
-                stimuli = _read_shard(self._path(shard), record['sha256'], stop - start, self._shape, self._classes)
+                stimuli = _read_shard(self._path(shard), record['sha256'], stop - start, self._shape, self._classes, self._sifted)
                 sha256.update(stimuli.x.astype('<f4', copy=False).data)
                 class_counts += np.bincount(stimuli.label, minlength=self._classes)
                 for key, value in record['extra'].items():
@@ -237,7 +258,7 @@ class Store:
         template = tfds.core.ShardedFileTemplate(self._folder, dataset_name='stimuli', split='train', filetype_suffix='array_record')
         lengths = [stop - start for start, stop in map(self.bounds, range(self.shards))]
         identity = tfds.core.dataset_info.DatasetIdentity('stimuli', tfds.core.Version('1.0.0'), str(self._folder), '')
-        info = tfds.core.DatasetInfo(builder=identity, features=_features(self._shape, self._classes),
+        info = tfds.core.DatasetInfo(builder=identity, features=_features(self._shape, self._classes, self._sifted),
                                      description='Stimuli made by neurostim: no recordings, labelled by a teacher network.')
         info.set_file_format('array_record')
         split = tfds.core.SplitInfo(name='train', shard_lengths=lengths, num_bytes=num_bytes, filename_template=template)
@@ -266,12 +287,14 @@ def read(folder) -> Stimuli:
     """
     layout = _finished(folder)['layout']
     n = layout['count']
-    whole = Stimuli(np.empty((n, *layout['shape']), np.float32), np.empty((n, layout['classes']), np.float32), np.empty(n, np.int64))
+    whole = Stimuli(np.empty((n, *layout['shape']), np.float32), np.empty((n, layout['classes']), np.float32), np.empty(n, np.int64),
+                    np.empty(n, np.float32) if 'sifted' in layout else None)
     start = 0
     for part in iterate(folder):
         stop = start + len(part.label)
         for array, values in zip(whole, part, strict=True):
-            array[start:stop] = values
+            if array is not None:
+                array[start:stop] = values
         start = stop
     return whole
 
@@ -282,7 +305,8 @@ def iterate(folder) -> Iterator[Stimuli]:
     layout, digests = document['layout'], document['finished']['shards']
     for shard, digest in enumerate(digests):
         count = min(layout['shard_size'], layout['count'] - shard * layout['shard_size'])
-        yield _read_shard(_path(folder, shard, len(digests)), digest, count, tuple(layout['shape']), layout['classes'])
+        yield _read_shard(_path(folder, shard, len(digests)), digest, count, tuple(layout['shape']), layout['classes'],
+                          'sifted' in layout)
 
 
 def manifest(folder) -> dict:
@@ -296,33 +320,37 @@ def summary(folder) -> dict:
     return {**finished, 'totals': _read_json(pathlib.Path(folder) / 'progress' / 'totals.json') or {}}
 
 
-def _features(shape, classes: int) -> tfds.features.FeaturesDict:
+def _features(shape, classes: int, sifted: bool) -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict({
         'x': tfds.features.Tensor(shape=shape, dtype=np.float32, encoding='zlib'),
         'probabilities': tfds.features.Tensor(shape=(classes,), dtype=np.float32),
         'label': tfds.features.Scalar(dtype=np.int64),
+        **({'surprise': tfds.features.Scalar(dtype=np.float32)} if sifted else {}),
     })
 
 
-def _encode(x: np.ndarray, probabilities: np.ndarray) -> Iterator[bytes]:
+def _encode(x: np.ndarray, probabilities: np.ndarray, surprise: np.ndarray | None) -> Iterator[bytes]:
     """Yields the records that TFDS decodes; TFDS's own serialiser is several times slower and orders the fields at random."""
     # Float32 noise shrinks by some 5 % at ten times the cost: compress only where the first stimuli say that it pays.
     sample = x[:16].tobytes()
     level = 1 if len(zlib.compress(sample, 1)) < 0.75 * len(sample) else 0
-    layout = None if level else _layout(x.shape[1:], probabilities.shape[1])
+    layout = None if level else _layout(x.shape[1:], probabilities.shape[1], surprise is not None)
     if layout:
-        yield from layout.fill(x, probabilities)
+        yield from layout.fill(x, probabilities, surprise)
         return
-    for stimulus, belief, label in zip(x, probabilities.tolist(), probabilities.argmax(1).tolist(), strict=True):
-        yield _record_bytes(stimulus.tobytes(), belief, label, level)
+    surprises = [None] * len(x) if surprise is None else surprise.tolist()
+    for stimulus, belief, label, surprised in zip(x, probabilities.tolist(), probabilities.argmax(1).tolist(), surprises, strict=True):
+        yield _record_bytes(stimulus.tobytes(), belief, label, surprised, level)
 
 
-def _record_bytes(x: bytes, belief: list[float], label: int, level: int) -> bytes:
+def _record_bytes(x: bytes, belief: list[float], label: int, surprise: float | None, level: int) -> bytes:
     example = tf_example_pb2.Example()
     feature = example.features.feature
     feature['x'].bytes_list.value.append(zlib.compress(x, level))
     feature['probabilities'].float_list.value.extend(belief)
     feature['label'].int64_list.value.append(label)
+    if surprise is not None:
+        feature['surprise'].float_list.value.append(surprise)
     return example.SerializeToString(deterministic=True)
 
 
@@ -334,6 +362,7 @@ class _Layout(typing.NamedTuple):
       template: uint8 [length], a record.
       fixed: bool [length], what is the same in all records.
       x, checksum, probabilities, label: the rest. The checksum is zlib's, Adler-32 of x, big-endian.
+      surprise: of sifted stimuli, too; None of others.
     """
 
     template: np.ndarray
@@ -342,42 +371,48 @@ class _Layout(typing.NamedTuple):
     checksum: slice
     probabilities: slice
     label: slice
+    surprise: slice | None
 
-    def fill(self, x: np.ndarray, probabilities: np.ndarray) -> Iterator[bytes]:
-        """The records of stimuli x '<f4' [n, *shape] with their beliefs '<f4' [n, classes]."""
+    def fill(self, x: np.ndarray, probabilities: np.ndarray, surprise: np.ndarray | None) -> Iterator[bytes]:
+        """The records of stimuli x '<f4' [n, *shape] with their beliefs '<f4' [n, classes] and, sifted, how they surprised '<f4' [n]."""
         values = x.reshape(len(x), -1).view(np.uint8)
         rows = np.tile(self.template, (len(x), 1))
         rows[:, self.x], rows[:, self.probabilities] = values, probabilities.view(np.uint8)
         rows[:, self.checksum] = np.array([zlib.adler32(row) for row in values], '>u4')[:, None].view(np.uint8)
         rows[:, self.label] = probabilities.argmax(1)[:, None]
+        if self.surprise:
+            rows[:, self.surprise] = surprise[:, None].view(np.uint8)
         return (row.tobytes() for row in rows)
 
-    def take(self, records: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """(x, probabilities, label) of records, x flat; None where one is of another layout."""
+    def take(self, records: list[bytes]) -> tuple | None:
+        """(x, probabilities, label, surprise or None) of records, x flat; None where one is of another layout."""
         if any(len(record) != len(self.template) for record in records):
             return None
         rows = np.frombuffer(b''.join(records), np.uint8).reshape(len(records), -1)
         if (rows[:, self.fixed] != self.template[self.fixed]).any():
             return None
-        x, probabilities = (np.ascontiguousarray(rows[:, part]).view('<f4') for part in (self.x, self.probabilities))
-        return x, probabilities, rows[:, self.label][:, 0].astype(np.int64)
+        x, probabilities, surprise = (
+            part and np.ascontiguousarray(rows[:, part]).view('<f4') for part in (self.x, self.probabilities, self.surprise))
+        return x, probabilities, rows[:, self.label][:, 0].astype(np.int64), None if surprise is None else surprise[:, 0]
 
 
 @functools.cache
-def _layout(shape: tuple[int, ...], classes: int) -> _Layout | None:
+def _layout(shape: tuple[int, ...], classes: int, sifted: bool) -> _Layout | None:
     """The layout of uncompressed stimuli's records; None where x does not lie in one piece, or a label may take two bytes."""
     if classes > 128:
         return None
     random = np.random.default_rng(0)
-    x, belief = random.bytes(4 * int(np.prod(shape))), random.random(classes, np.float32)
-    zero, one = (np.frombuffer(_record_bytes(x, belief.tolist(), label, 0), np.uint8) for label in (0, 1))
+    x, (*belief, surprise) = random.bytes(4 * int(np.prod(shape))), random.random(classes + 1, np.float32)
+    zero, one = (np.frombuffer(_record_bytes(x, belief, label, surprise if sifted else None, 0), np.uint8) for label in (0, 1))
     first, [label] = zero.tobytes().find(x), np.flatnonzero(zero != one)
     if first < 0:
         return None
-    end, at = first + len(x), zero.tobytes().index(belief.astype('<f4').tobytes())
-    parts = slice(first, end), slice(end, end + 4), slice(at, at + 4 * classes), slice(label, label + 1)
+    end, at = first + len(x), zero.tobytes().index(np.array(belief, '<f4').tobytes())
+    last = zero.tobytes().index(np.array(surprise, '<f4').tobytes()) if sifted else None
+    parts = (slice(first, end), slice(end, end + 4), slice(at, at + 4 * classes), slice(label, label + 1),
+             slice(last, last + 4) if sifted else None)
     fixed = np.ones(len(zero), bool)
-    for part in parts:
+    for part in filter(None, parts):
         fixed[part] = False
     return _Layout(zero, fixed, *parts)
 
@@ -389,22 +424,23 @@ def _write_records(path: pathlib.Path, records: Iterator[bytes]):
     writer.close()
 
 
-def _read_shard(path: pathlib.Path, digest: str | None, count: int, shape: tuple, classes: int) -> Stimuli:
+def _read_shard(path: pathlib.Path, digest: str | None, count: int, shape: tuple, classes: int, sifted: bool) -> Stimuli:
     """Reads and verifies a shard; a UserError where it is missing or differs from its `digest`."""
     if not path.is_file() or _digest(path) != digest:
         raise UserError(f'{path} is {"damaged" if path.exists() else "missing"}: run --phase=excite again to redo it')
     reader = ArrayRecordReader(str(path))
     records = reader.read_all()
     reader.close()
-    layout = _layout(shape, classes)
+    layout = _layout(shape, classes, sifted)
     if layout and (taken := layout.take(records)):
         return Stimuli(taken[0].reshape(count, *shape), *taken[1:])
     features = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
     x = bytearray().join(zlib.decompress(feature['x'].bytes_list.value[0]) for feature in features)
     probabilities = [feature['probabilities'].float_list.value[:] for feature in features]
     label = [feature['label'].int64_list.value[0] for feature in features]
+    surprise = [feature['surprise'].float_list.value[0] for feature in features] if sifted else None
     return Stimuli(np.frombuffer(x, '<f4').reshape(count, *shape), np.array(probabilities, np.float32).reshape(count, classes),
-                   np.array(label, np.int64))
+                   np.array(label, np.int64), surprise and np.array(surprise, np.float32))
 
 
 def _path(folder, shard: int, shards: int) -> pathlib.Path:
