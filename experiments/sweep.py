@@ -22,6 +22,7 @@ from neurostim.config import excite_settings, load_study
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, neighbours
 from neurostim.excitation import produce, store
+from neurostim.excitation.records import Stimuli
 from neurostim.files import as_json, write_whole
 from neurostim.sources import Source, digest, synthetic_source
 from neurostim.study import Study
@@ -115,7 +116,7 @@ def ground(sweep: Sweep, part: Part) -> Ground:
 
 
 @functools.lru_cache(maxsize=4)  # a data set serves its students one after another
-def dataset(sweep: Sweep, part: Part, made: Made) -> tuple[store.Stimuli, float]:
+def dataset(sweep: Sweep, part: Part, made: Made) -> tuple[Stimuli, float]:
     """(Stimuli, seconds that they took to make, without compilation where the method can tell): kept ones, or made now and kept.
 
     Where two methods are the same windows under other labels, the windows are made once; their seconds count for both.

@@ -69,8 +69,8 @@ def _sifted_text(surplus) -> list[str]:
     if not surplus or surplus == 1:
         return []
     return ['Those at even positions came as they were made. Those at odd positions were drawn because they surprised small networks that '
-            "had learnt little: most classifiers gain by them. Linear and Gaussian ones may do better with weights: 2 / (1 + s / m), where s is "
-            "a stimulus's field `surprise` and m the mean of it at even positions. By these all are about as frequent as they were made.", '']
+            'had learnt little: most classifiers gain by them. Linear and Gaussian ones may do better with weights, 2 / (1 + s / m), where '
+            "s is a stimulus's `surprise` and m its mean at even positions: by these all are about as frequent as they were made.", '']
 
 
 def _privacy_figures(privacy) -> dict | None:

@@ -53,7 +53,7 @@ def synthetic_source(x: np.ndarray, probabilities: np.ndarray, seed: int = 0, su
     """A source of labelled stimuli; a tenth, drawn at random, is held.
 
     Args:
-      surprise: float32 [n], of sifted ones (:class:`neurostim.excitation.store.Stimuli`).
+      surprise: float32 [n], of sifted ones (:class:`neurostim.excitation.records.Stimuli`).
     """
     if len(x) < 2:
         raise UserError('one stimulus only: students need one to learn from and one to stop early, give excite.count of 2 or more')

@@ -10,7 +10,7 @@ from neurostim import students
 from neurostim.errors import UserError
 from neurostim.evaluation import comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Task
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.sources import Source, as_frequent_as_made, digest, synthetic_source
 
 QUICK_COMPILE = True

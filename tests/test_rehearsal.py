@@ -10,7 +10,7 @@ from neurostim import pipeline, rehearsal, students
 from neurostim import teacher as teachers
 from neurostim.config import default_config
 from neurostim.excitation import produce
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 
 QUICK_COMPILE = True
 

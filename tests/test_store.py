@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from neurostim.errors import UserError
+from neurostim.excitation import records
 from neurostim.excitation import store as stores
 from neurostim.excitation.store import Store
 
@@ -112,9 +113,9 @@ def test_records_equal_those_of_tfds(shape, sparse, sifted):
     x, probabilities = values(0, 4, shape)
     if sparse:  # Compresses well, so takes the other branch.
         x[:] = 0.5
-    features, surprise = stores._features(shape, CLASSES, sifted), surprises(0, 4)
-    records = stores._encode(x, probabilities, surprise if sifted else None)
-    for record, stimulus, belief, surprised in zip(records, x, probabilities, surprise, strict=True):
+    features, surprise = records.features(shape, CLASSES, sifted), surprises(0, 4)
+    written = records.encode(x, probabilities, surprise if sifted else None)
+    for record, stimulus, belief, surprised in zip(written, x, probabilities, surprise, strict=True):
         theirs = features.serialize_example(
             {'x': stimulus, 'probabilities': belief, 'label': belief.argmax(), **({'surprise': surprised} if sifted else {})})
         assert (len(record) < stimulus.nbytes / 2) == (sparse and len(x[0]) > 5)
@@ -132,20 +133,20 @@ def test_records_laid_out_at_once_equal_one_after_another(shape, classes, at_onc
     x = rng.normal(size=(2 * classes, *shape)).astype('<f4')
     probabilities = (0.9 * np.eye(classes)[rng.permutation(2 * classes) % classes] + 0.1 / classes).astype('<f4')
     surprise = surprises(0, len(x)) if sifted else None
-    records = [stores._record_bytes(stimulus.tobytes(), belief.tolist(), int(belief.argmax()), float(surprise[i]) if sifted else None, 0)
+    written = [records.record_bytes(stimulus.tobytes(), belief.tolist(), int(belief.argmax()), float(surprise[i]) if sifted else None, 0)
                for i, (stimulus, belief) in enumerate(zip(x, probabilities, strict=True))]
-    assert list(stores._encode(x, probabilities, surprise)) == records
-    layout = stores._layout(shape, classes, sifted)
+    assert list(records.encode(x, probabilities, surprise)) == written
+    layout = records.layout_of(shape, classes, sifted)
     assert (layout is not None) == at_once
     if at_once:
-        values_read, beliefs_read, labels, surprises_read = layout.take(records)
+        values_read, beliefs_read, labels, surprises_read = layout.take(written)
         np.testing.assert_array_equal(surprises_read, surprise)
         np.testing.assert_array_equal(values_read.reshape(x.shape), x)
         np.testing.assert_array_equal(beliefs_read, probabilities)
         np.testing.assert_array_equal(labels, probabilities.argmax(1))
         assert labels.dtype == np.int64 and len(np.unique(labels)) == classes
-        for other in (records[0][:-1], bytes([records[0][0] ^ 1]) + records[0][1:]):
-            assert layout.take([records[1], other]) is None
+        for other in (written[0][:-1], bytes([written[0][0] ^ 1]) + written[0][1:]):
+            assert layout.take([written[1], other]) is None
 
 
 def test_summary(whole, tmp_path):
@@ -319,7 +320,7 @@ def act_steps(folder, reference):
     def kill_self():
         left = iter(range(kill_at))
         for module, name in ((os, 'replace'), (os, 'fsync'), (os, 'mkdir'), (pathlib.Path, 'write_text'),
-                             (stores, 'ArrayRecordWriter'), (stores.zlib, 'compress'), (stores, '_digest'), (stores.fcntl, 'flock')):
+                             (records, 'ArrayRecordWriter'), (records.zlib, 'compress'), (stores, '_digest'), (stores.fcntl, 'flock')):
             setattr(module, name, last_step(getattr(module, name), left))
 
     def last_step(function, left):

@@ -2,7 +2,7 @@
 
     made = alternatives.make('gan_soft')(study, teacher, count=8000, seed=0, options=Options())
 
-gives :class:`neurostim.excitation.store.Stimuli`. A name that ends in '_soft' is the same windows under the teacher's labels. 'real' and
+gives :class:`neurostim.excitation.records.Stimuli`. A name that ends in '_soft' is the same windows under the teacher's labels. 'real' and
 'real_soft' are the training windows themselves, for reference: they may not be shared.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from neurostim.alternatives import deep_inversion, diffusion, excited, gan, private, real, vae, zskd
 from neurostim.alternatives.base import Method, Options, relabel
 from neurostim.errors import choose
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

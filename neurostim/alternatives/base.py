@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neurostim.excitation.produce import Settings
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

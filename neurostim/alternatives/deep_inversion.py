@@ -19,7 +19,7 @@ from neurostim import models, training
 from neurostim.alternatives import networks
 from neurostim.alternatives.base import Method, Options, shuffle
 from neurostim.excitation import objective
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.sources import synthetic_source
 from neurostim.study import Study
 from neurostim.teacher import Teacher

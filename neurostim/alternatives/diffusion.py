@@ -13,7 +13,7 @@ import jax
 from neurostim.alternatives import networks
 from neurostim.alternatives.base import Method, Options, draw_classes, label
 from neurostim.excitation import flow
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
 

@@ -8,7 +8,7 @@ import functools
 from neurostim.alternatives.base import Method, Options
 from neurostim.excitation import produce
 from neurostim.excitation.produce import Settings, TargetSettings
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

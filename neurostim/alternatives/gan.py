@@ -16,7 +16,7 @@ import optax
 from neurostim import models
 from neurostim.alternatives import networks
 from neurostim.alternatives.base import Method, Options, draw_classes, label
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 from neurostim.training import running_average

@@ -6,7 +6,7 @@ from neurostim import private
 from neurostim.alternatives.base import Method, Options
 from neurostim.excitation import produce
 from neurostim.excitation.produce import Settings
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

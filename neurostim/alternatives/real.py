@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurostim.alternatives.base import Method, Options
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

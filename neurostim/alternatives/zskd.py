@@ -14,7 +14,7 @@ from neurostim.alternatives.base import Method, Options, shuffle
 from neurostim.excitation import produce
 from neurostim.excitation.objective import Weights
 from neurostim.excitation.produce import Settings, TargetSettings
-from neurostim.excitation.store import Stimuli
+from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 

@@ -99,7 +99,7 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     """Trains all students and compares them: (rows of results.json, confusion matrices).
 
     Args:
-      stimuli, control: :class:`neurostim.excitation.store.Stimuli`.
+      stimuli, control: :class:`neurostim.excitation.records.Stimuli`.
       draws: of the bootstrap.
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
     """

@@ -19,7 +19,8 @@ from neurostim.excitation import batch as batches
 from neurostim.excitation import engine, targets
 from neurostim.excitation import parameterisation as parameterisations
 from neurostim.excitation.objective import INHIBITIONS, Weights
-from neurostim.excitation.store import Stimuli, Store, summary
+from neurostim.excitation.records import Stimuli
+from neurostim.excitation.store import Store, summary
 from neurostim.progress import MetricsWriter, Progress
 from neurostim.teacher import Teacher
 

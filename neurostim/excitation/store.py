@@ -1,7 +1,7 @@
-"""Stimuli on disk: shards that appear whole or not at all. The only file that knows the format.
+"""Stimuli on disk: shards that appear whole or not at all.
 
-A finished folder is a TFDS dataset: `tfds.builder_from_directory(folder).as_data_source('train')` yields `x` float32 [*shape],
-`probabilities` float32 [classes] and `label` int64, their argmax; of sifted stimuli also `surprise` float32. No TensorFlow is involved.
+A finished folder is a TFDS dataset: `tfds.builder_from_directory(folder).as_data_source('train')` yields what
+:mod:`neurostim.excitation.records` says.
 
     stimuli-train.array_record-00000-of-00004 ...   the stimuli in index order
     dataset_info.json  features.json                what TFDS needs to read them
@@ -15,47 +15,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import os
 import pathlib
 import time
-import typing
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from tensorflow_datasets.proto import tf_example_pb2
 
 from neurostim.errors import UserError
+from neurostim.excitation import records
+from neurostim.excitation.records import Stimuli
 from neurostim.files import as_json, changes
 
 _FORMAT = 1
-# TFDS reads records at random and wants each in a chunk of its own; the stimuli are compressed already, where that helps.
-_WRITER_OPTIONS = 'group_size:1,uncompressed'
-
-
-class Stimuli(typing.NamedTuple):
-    """Stimuli of consecutive indices.
-
-    Attributes:
-      x: float32 [n, *shape], in the study's units.
-      probabilities: float32 [n, classes], the teacher's softmax.
-      label: int64 [n], their argmax.
-      surprise: float32 [n], of sifted stimuli (:func:`neurostim.excitation.engine.sifted`) how much each surprised novices; None of others.
-    """
-
-    x: np.ndarray
-    probabilities: np.ndarray
-    label: np.ndarray
-    surprise: np.ndarray | None = None
-
-    def rows(self, chosen) -> Stimuli:
-        """Those that an index or a mask chooses."""
-        return Stimuli(*(None if column is None else column[chosen] for column in self))
 
 
 class Store:
@@ -154,7 +128,7 @@ class Store:
         temporary = self._progress / f'{shard:05d}.tmp'
         try:
             with self._disk():
-                _write_records(temporary, _encode(x, probabilities, surprise))
+                records.write(temporary, x, probabilities, surprise)
                 record = {'sha256': _digest(temporary), 'bytes': temporary.stat().st_size, 'extra': as_json(extra or {})}
                 # The data first: a checksum without its shard would be a second case to tell apart.
                 _publish(temporary, self._path(shard))
@@ -185,7 +159,7 @@ class Store:
           UserError: a shard is missing or damaged.
         """
         sha256, class_counts, totals = hashlib.sha256(), np.zeros(self._classes, np.int64), {}
-        records = []
+        done, lengths = [], []
         with self._disk():
             for shard in range(self.shards):
                 start, stop = self.bounds(shard)
@@ -195,16 +169,17 @@ class Store:
                 class_counts += np.bincount(stimuli.label, minlength=self._classes)
                 for key, value in record['extra'].items():
                     totals[key] = totals.get(key, 0) + value
-                records.append(record)
+                done.append(record)
+                lengths.append(stop - start)
             finished = {'count': self._count, 'class_counts': class_counts.tolist(), 'sha256': sha256.hexdigest()}
-            self._write_tfds_metadata(sum(record['bytes'] for record in records))
+            self._write_metadata(lengths, sum(record['bytes'] for record in done))
             _write_json(self._progress / 'totals.json', totals)
-            shards = [record['sha256'] for record in records]
+            shards = [record['sha256'] for record in done]
             _write_json(self._folder / 'manifest.json', {**self._made, 'finished': {**finished, 'shards': shards}})
         return {**finished, 'totals': totals}
 
     def _path(self, shard: int) -> pathlib.Path:
-        return _path(self._folder, shard, self.shards)
+        return records.file(self._folder, shard, self.shards)
 
     def _record_path(self, shard: int) -> pathlib.Path:
         return self._progress / f'{shard:05d}.json'
@@ -252,18 +227,11 @@ class Store:
             raise UserError(f'{self._folder} holds stimuli made otherwise ({"; ".join(changed[:5])}'
                             f'{" ..." if len(changed) > 5 else ""}): choose another --workdir, or delete {self._folder}')
 
-    def _write_tfds_metadata(self, num_bytes: int):
+    def _write_metadata(self, lengths: list[int], num_bytes: int):
         staging = self._progress / 'metadata.tmp'
         staging.mkdir(exist_ok=True)
-        template = tfds.core.ShardedFileTemplate(self._folder, dataset_name='stimuli', split='train', filetype_suffix='array_record')
-        lengths = [stop - start for start, stop in map(self.bounds, range(self.shards))]
-        identity = tfds.core.dataset_info.DatasetIdentity('stimuli', tfds.core.Version('1.0.0'), str(self._folder), '')
-        info = tfds.core.DatasetInfo(builder=identity, features=_features(self._shape, self._classes, self._sifted),
-                                     description='Stimuli made by neurostim: no recordings, labelled by a teacher network.')
-        info.set_file_format('array_record')
-        split = tfds.core.SplitInfo(name='train', shard_lengths=lengths, num_bytes=num_bytes, filename_template=template)
-        info.set_splits(tfds.core.splits.SplitDict([split]))
-        info.write_to_directory(staging)
+        what = records.features(self._shape, self._classes, self._sifted)
+        records.write_metadata(staging, self._folder, what, lengths, num_bytes)
         for file in sorted(staging.iterdir()):
             _publish(file, self._folder / file.name)
         staging.rmdir()
@@ -305,7 +273,7 @@ def iterate(folder) -> Iterator[Stimuli]:
     layout, digests = document['layout'], document['finished']['shards']
     for shard, digest in enumerate(digests):
         count = min(layout['shard_size'], layout['count'] - shard * layout['shard_size'])
-        yield _read_shard(_path(folder, shard, len(digests)), digest, count, tuple(layout['shape']), layout['classes'],
+        yield _read_shard(records.file(pathlib.Path(folder), shard, len(digests)), digest, count, tuple(layout['shape']), layout['classes'],
                           'sifted' in layout)
 
 
@@ -320,131 +288,11 @@ def summary(folder) -> dict:
     return {**finished, 'totals': _read_json(pathlib.Path(folder) / 'progress' / 'totals.json') or {}}
 
 
-def _features(shape, classes: int, sifted: bool) -> tfds.features.FeaturesDict:
-    return tfds.features.FeaturesDict({
-        'x': tfds.features.Tensor(shape=shape, dtype=np.float32, encoding='zlib'),
-        'probabilities': tfds.features.Tensor(shape=(classes,), dtype=np.float32),
-        'label': tfds.features.Scalar(dtype=np.int64),
-        **({'surprise': tfds.features.Scalar(dtype=np.float32)} if sifted else {}),
-    })
-
-
-def _encode(x: np.ndarray, probabilities: np.ndarray, surprise: np.ndarray | None) -> Iterator[bytes]:
-    """Yields the records that TFDS decodes; TFDS's own serialiser is several times slower and orders the fields at random."""
-    # Float32 noise shrinks by some 5 % at ten times the cost: compress only where the first stimuli say that it pays.
-    sample = x[:16].tobytes()
-    level = 1 if len(zlib.compress(sample, 1)) < 0.75 * len(sample) else 0
-    layout = None if level else _layout(x.shape[1:], probabilities.shape[1], surprise is not None)
-    if layout:
-        yield from layout.fill(x, probabilities, surprise)
-        return
-    surprises = [None] * len(x) if surprise is None else surprise.tolist()
-    for stimulus, belief, label, surprised in zip(x, probabilities.tolist(), probabilities.argmax(1).tolist(), surprises, strict=True):
-        yield _record_bytes(stimulus.tobytes(), belief, label, surprised, level)
-
-
-def _record_bytes(x: bytes, belief: list[float], label: int, surprise: float | None, level: int) -> bytes:
-    example = tf_example_pb2.Example()
-    feature = example.features.feature
-    feature['x'].bytes_list.value.append(zlib.compress(x, level))
-    feature['probabilities'].float_list.value.extend(belief)
-    feature['label'].int64_list.value.append(label)
-    if surprise is not None:
-        feature['surprise'].float_list.value.append(surprise)
-    return example.SerializeToString(deterministic=True)
-
-
-class _Layout(typing.NamedTuple):
-    """Where the fields lie in records of one length: many such records are laid out and taken apart at once, in a quarter of the time
-    that one protocol buffer after another takes.
-
-    Attributes:
-      template: uint8 [length], a record.
-      fixed: bool [length], what is the same in all records.
-      x, checksum, probabilities, label: the rest. The checksum is zlib's, Adler-32 of x, big-endian.
-      surprise: of sifted stimuli, too; None of others.
-    """
-
-    template: np.ndarray
-    fixed: np.ndarray
-    x: slice
-    checksum: slice
-    probabilities: slice
-    label: slice
-    surprise: slice | None
-
-    def fill(self, x: np.ndarray, probabilities: np.ndarray, surprise: np.ndarray | None) -> Iterator[bytes]:
-        """The records of stimuli x '<f4' [n, *shape] with their beliefs '<f4' [n, classes] and, sifted, how they surprised '<f4' [n]."""
-        values = x.reshape(len(x), -1).view(np.uint8)
-        rows = np.tile(self.template, (len(x), 1))
-        rows[:, self.x], rows[:, self.probabilities] = values, probabilities.view(np.uint8)
-        rows[:, self.checksum] = np.array([zlib.adler32(row) for row in values], '>u4')[:, None].view(np.uint8)
-        rows[:, self.label] = probabilities.argmax(1)[:, None]
-        if self.surprise:
-            rows[:, self.surprise] = surprise[:, None].view(np.uint8)
-        return (row.tobytes() for row in rows)
-
-    def take(self, records: list[bytes]) -> tuple | None:
-        """(x, probabilities, label, surprise or None) of records, x flat; None where one is of another layout."""
-        if any(len(record) != len(self.template) for record in records):
-            return None
-        rows = np.frombuffer(b''.join(records), np.uint8).reshape(len(records), -1)
-        if (rows[:, self.fixed] != self.template[self.fixed]).any():
-            return None
-        x, probabilities, surprise = (
-            part and np.ascontiguousarray(rows[:, part]).view('<f4') for part in (self.x, self.probabilities, self.surprise))
-        return x, probabilities, rows[:, self.label][:, 0].astype(np.int64), None if surprise is None else surprise[:, 0]
-
-
-@functools.cache
-def _layout(shape: tuple[int, ...], classes: int, sifted: bool) -> _Layout | None:
-    """The layout of uncompressed stimuli's records; None where x does not lie in one piece, or a label may take two bytes."""
-    if classes > 128:
-        return None
-    random = np.random.default_rng(0)
-    x, (*belief, surprise) = random.bytes(4 * int(np.prod(shape))), random.random(classes + 1, np.float32)
-    zero, one = (np.frombuffer(_record_bytes(x, belief, label, surprise if sifted else None, 0), np.uint8) for label in (0, 1))
-    first, [label] = zero.tobytes().find(x), np.flatnonzero(zero != one)
-    if first < 0:
-        return None
-    end, at = first + len(x), zero.tobytes().index(np.array(belief, '<f4').tobytes())
-    last = zero.tobytes().index(np.array(surprise, '<f4').tobytes()) if sifted else None
-    parts = (slice(first, end), slice(end, end + 4), slice(at, at + 4 * classes), slice(label, label + 1),
-             slice(last, last + 4) if sifted else None)
-    fixed = np.ones(len(zero), bool)
-    for part in filter(None, parts):
-        fixed[part] = False
-    return _Layout(zero, fixed, *parts)
-
-
-def _write_records(path: pathlib.Path, records: Iterator[bytes]):
-    writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-    for record in records:
-        writer.write(record)
-    writer.close()
-
-
 def _read_shard(path: pathlib.Path, digest: str | None, count: int, shape: tuple, classes: int, sifted: bool) -> Stimuli:
     """Reads and verifies a shard; a UserError where it is missing or differs from its `digest`."""
     if not path.is_file() or _digest(path) != digest:
         raise UserError(f'{path} is {"damaged" if path.exists() else "missing"}: run --phase=excite again to redo it')
-    reader = ArrayRecordReader(str(path))
-    records = reader.read_all()
-    reader.close()
-    layout = _layout(shape, classes, sifted)
-    if layout and (taken := layout.take(records)):
-        return Stimuli(taken[0].reshape(count, *shape), *taken[1:])
-    features = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
-    x = bytearray().join(zlib.decompress(feature['x'].bytes_list.value[0]) for feature in features)
-    probabilities = [feature['probabilities'].float_list.value[:] for feature in features]
-    label = [feature['label'].int64_list.value[0] for feature in features]
-    surprise = [feature['surprise'].float_list.value[0] for feature in features] if sifted else None
-    return Stimuli(np.frombuffer(x, '<f4').reshape(count, *shape), np.array(probabilities, np.float32).reshape(count, classes),
-                   np.array(label, np.int64), surprise and np.array(surprise, np.float32))
-
-
-def _path(folder, shard: int, shards: int) -> pathlib.Path:
-    return pathlib.Path(folder) / f'stimuli-train.array_record-{shard:05d}-of-{shards:05d}'
+    return records.read(path, count, shape, classes, sifted)
 
 
 def _read_manifest(folder) -> dict:
