@@ -14,6 +14,7 @@ import numpy as np
 
 from neurostim.errors import UserError
 
+LOCKED = 0.1  # time_locked_share from which on windows begin where they should, and nowhere else (BUILD_NOTES)
 LOCKED_WINDOWS = 30  # of a class, that say whether its windows are alike from their beginnings on
 
 

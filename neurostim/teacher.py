@@ -22,13 +22,12 @@ from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
-from neurostim.study import Study, divide, hold_out_groups, time_locked_share
+from neurostim.study import LOCKED, Study, divide, hold_out_groups, time_locked_share
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
-LOCKED = 0.1  # from this share of the variance on windows begin where they should, and are not tried elsewhere (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 

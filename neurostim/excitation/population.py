@@ -13,6 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from neurostim.excitation import bands, slant
+from neurostim.study import LOCKED, time_locked_share
 
 RANK = 256  # most principal components of the Gaussian
 MIXTURE_RANK = (32, 96)  # fewest and most principal components in which components of the mixture differ
@@ -35,7 +36,8 @@ ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite l
 
 @threadpool_limits.wrap(limits=1)
 def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Fits every statistic that suits the kind of study.
+    """Fits every statistic that suits the kind of study. Time series around an event begin where they should: of these there is a mixture
+    of windows as they are, and none of the statistics that leave phases free.
 
     On one thread: where other work shares the cores, OpenBLAS's threads wait for each other, and its singular value decomposition was seen
     not to converge; and several threads add up a cluster's rows in another order each time.
@@ -47,8 +49,9 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     """
     flat = x.reshape(len(x), -1)
     series = kind == 'windows' and x.shape[1] >= 16
+    anywhere = series and time_locked_share(x, classes) <= LOCKED
     population = gaussian(flat, seed)
-    population.update(shifted_mixture(x, classes, n_classes, seed) if series else mixture(flat, classes, n_classes, seed))
+    population.update(shifted_mixture(x, classes, n_classes, seed) if anywhere else mixture(flat, classes, n_classes, seed))
     if kind == 'images':
         population.update(slanted(x, classes, n_classes, seed))
     population['class_share'] = (np.bincount(classes, minlength=n_classes) / len(classes)).astype(np.float32)
@@ -59,11 +62,13 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     population['bounds'] = np.array([low, high], np.float32)
     if series:
         most = SERIES_NUMBERS // x[0].size
-        population.update(spectral(x[_some_rows(len(x), most, seed)]))
+        if anywhere:
+            population.update(spectral(x[_some_rows(len(x), most, seed)]))
         # As many of each class: a rare one must not be thinned out with the rest.
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
                                for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
-        population.update(modulated(x[some], classes[some], n_classes, seed))
+        if anywhere:
+            population.update(modulated(x[some], classes[some], n_classes, seed))
         if bands.suits(x.shape[1:]):
             population.update(banded(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
