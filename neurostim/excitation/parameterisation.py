@@ -77,7 +77,7 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
                         f"shape {shape}: choose 'modulated' or 'mixture'")
     needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
-        raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event, such as a heartbeat, "
+        raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "
                         f"and this study's, of shape {shape}, are others: choose 'mixture', 'gaussian' or 'direct'")
     if name == 'flow' and not flows.fitted(population):
         raise UserError("excite.method 'flow' needs a teacher of time series that was trained with teacher.flow.steps above 0: "
