@@ -137,16 +137,27 @@ def test_deterministic_students_are_trained_once(parts, record):
 
 @pytest.mark.parametrize('better', ['real', 'real_soft'])
 def test_the_twin_is_the_label_kind_that_validates_better(parts, record, better):
-    """By the first seed on the held windows; the other kind is not trained any further."""
+    """By both seeds on the held windows, a classical one by the first; the other kind is not trained any further."""
     recorder = record(skill=lambda hard: 0.95 if hard == (better == 'real') else 0.6)
     train(parts, names=('mlp', 'random_forest'))
     n, n_check = len(parts[0]['real'].x), int((~parts[0]['real'].held).sum())
     for name, size in (('mlp', n), ('random_forest', n_check)):  # what both kinds are tried with
         assert {(hard, seed) for called, rows, hard, seed in recorder.calls if called == name and rows == size} >= {(True, 0), (False, 0)}
-    assert sum(called == 'mlp' and hard for called, _, hard, _ in recorder.calls) == (SEEDS if better == 'real' else 1)
+    assert [sum(called == 'mlp' and hard == kind for called, _, hard, _ in recorder.calls) for kind in (True, False)] == [SEEDS, 3 * SEEDS]
     forests = [(hard, seed) for called, rows, hard, seed in recorder.calls if called == 'random_forest' and rows == n]
     # Stimuli and control have as many windows, and soft labels: two seeds of each, and two of the twin.
     assert sorted(forests).count((better == 'real', 1)) == (1 if better == 'real' else 3) and len(forests) == 3 * SEEDS
+
+
+def test_a_networks_labels_are_chosen_by_several_seeds():
+    """Of the first seed alone the worse kind would be taken."""
+    y = np.arange(10) % 2
+    right, wrong, mostly = np.eye(2)[y], np.eye(2)[1 - y], np.eye(2)[np.where(np.arange(10) < 2, 1 - y, y)]
+    assert comparison.better_twin({'real': [right, wrong, right], 'real_soft': [mostly] * 3}, y) == 'real_soft'
+    assert comparison.better_twin({'real': [right], 'real_soft': [mostly]}, y) == 'real'
+    assert comparison.check_tasks('mlp', 'real', 5) == [Task('mlp', 'real', seed) for seed in range(3)]
+    assert comparison.check_tasks('mlp', 'real_soft', 1) == [Task('mlp', 'real_soft', 0)]
+    assert comparison.check_tasks('random_forest', 'real', 5) == [Task('random_forest', 'real_check', 0)]
 
 
 def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held_ones(study, teacher, monkeypatch):

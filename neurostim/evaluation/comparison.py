@@ -24,6 +24,7 @@ SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
 LEARNT = (60_000, 2**28)  # real windows, and numbers in them, that a twin learns from at most: as many as own studies have stimuli
 TESTED = (20_000, 2**27)  # test windows, and numbers in them, that students are asked about at most
+CHECKED = 3  # seeds of a network by which its twin's labels are chosen, at most: by one, chance may choose the worse ones (BUILD_NOTES)
 FEW_GROUPS = 6  # or people, below which an interval over groups is too narrow: not even their whole range holds the median with 95 %
 
 
@@ -98,7 +99,7 @@ def _tasks(name: str, seeds: int, sources) -> list[Task]:
 
 def count_tasks(names: tuple[str, ...], seeds: int) -> int:
     """How many students :func:`train_all` trains; a network's real twin is chosen among students that count already."""
-    return sum(len(_tasks(name, seeds, SOURCES)) + (1 if name in models.NAMES else 2) for name in names)
+    return sum(len(_tasks(name, seeds, SOURCES)) + (min(seeds, CHECKED) if name in models.NAMES else 2) for name in names)
 
 
 def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: training.TrainingOptions,
@@ -117,22 +118,23 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     return predicted
 
 
-def check_task(name: str, source: str) -> Task:
-    """Which student is validated for a real twin of `TWINS`: a network has not learnt from the held windows; a classical algorithm has,
-    and is trained without them for this."""
-    return Task(name, source if name in models.NAMES else f'{source}_check', 0)
+def check_tasks(name: str, source: str, seeds: int) -> list[Task]:
+    """Which students are validated for a real twin of `TWINS`: networks, which have not learnt from the held windows, of up to `CHECKED`
+    seeds; a classical algorithm has, and is trained without them for this."""
+    if name in models.NAMES:
+        return [Task(name, source, seed) for seed in range(min(seeds, CHECKED))]
+    return [Task(name, f'{source}_check', 0)]
 
 
-def better_twin(predicted: dict[str, np.ndarray], y: np.ndarray) -> str:
+def better_twin(predicted: dict[str, list[np.ndarray]], y: np.ndarray) -> str:
     """The one of `TWINS` with the higher kappa on the held-out training windows; the first where they are equal.
 
     Args:
-      predicted: {twin: probabilities [n, classes]} of the students that :func:`check_task` names.
+      predicted: {twin: probabilities [n, classes] of each of the students that :func:`check_tasks` names}.
       y: int [n], true labels.
     """
     def validated(source):
-        classes = predicted[source].shape[1]
-        return utility.kappa(utility.confusion(y, predicted[source].argmax(1), classes).astype(float))
+        return np.mean([utility.kappa(utility.confusion(y, p.argmax(1), p.shape[1]).astype(float)) for p in predicted[source]])
     return max(TWINS, key=validated)
 
 
@@ -141,7 +143,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     """Trains all students and predicts the test windows.
 
     The real twin learns from true or from the teacher's labels, whichever validates better (kappa against true labels on
-    `validation`, with the first seed): the comparison must not be won against a weak twin.
+    `validation`, the mean of the first seeds): the comparison must not be won against a weak twin.
 
     Args:
       sources: those of :func:`real_sources`, 'stimuli' and 'control'.
@@ -163,7 +165,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
         return train_one(task, sources[task.source], both, cache, networks, capacity)
 
     # Another network each time, so that two threads do not compile the same one.
-    first = [check_task(name, source) for source in TWINS for name in names]
+    first = [task for source in TWINS for place in range(CHECKED) for name in names
+             for task in check_tasks(name, source, seeds)[place:place + 1]]
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
@@ -181,7 +184,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     run(first)
     n = len(test_x)
     for name in names:
-        chosen[name] = better_twin({source: results[check_task(name, source)][n:] for source in TWINS}, validation[1])
+        checked = {source: [results[task][n:] for task in check_tasks(name, source, seeds)] for source in TWINS}
+        chosen[name] = better_twin(checked, validation[1])
     run([task for name in names for task in _tasks(name, seeds, (chosen[name], 'stimuli', 'control')) if task not in results])
     named = {}
     for name in names:
