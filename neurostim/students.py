@@ -188,17 +188,17 @@ def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
     mean = found.mean(2)
     of_all, of_others = (found[i, mean[i].argmax()] for i in (0, -1))
     gain = of_others - of_all
-    rows = int(gain.mean() > margin * gain.std() / np.sqrt(len(asked)))
-    best = mean[rows].argmax()
+    which = int(gain.mean() > margin * gain.std() / np.sqrt(len(asked)))
+    best = mean[which].argmax()
     if not holds_back:
-        return choices[rows], settings[best]
-    bound = mean[rows, best] - found[rows, best].std() / np.sqrt(len(asked))
-    last = np.flatnonzero(mean[rows] >= bound)[-1]
+        return choices[which], settings[best]
+    bound = mean[which, best] - found[which, best].std() / np.sqrt(len(asked))
+    last = np.flatnonzero(mean[which] >= bound)[-1]
     if last + 1 < len(settings):
         between = {parameter: float(np.sqrt(settings[last][parameter] * settings[last + 1][parameter]))}
-        if judged(choices[rows], between).mean() >= bound:
-            return choices[rows], between
-    return choices[rows], settings[last]
+        if judged(choices[which], between).mean() >= bound:
+            return choices[which], between
+    return choices[which], settings[last]
 
 
 def _agreement(targets, beliefs):
