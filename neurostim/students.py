@@ -21,7 +21,7 @@ from neurostim.sources import Source
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 4}
+RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
@@ -31,11 +31,13 @@ TUNED = {  # parameter and values of algorithms whose best setting differs most 
     'knn': ('n_neighbors', (3, 5, 9, 15, 31)),
     'logistic_regression': ('logisticregression__C', (1.0, 0.1, 0.01, 0.001))}
 HELD_BACK = {'logistic_regression': (1.0, 0.1, 0.01, 0.003, 0.001, 0.0003, 0.0001)}  # values where held rows are a random part of all
-# How sifted stimuli may count where that serves these better than if all count alike, by how many standard errors it must, and how they
-# may: as frequent as they were made, for models that bend nowhere, to which that matters; or those alone that came as they were made, for
-# one that is given few rows, of which hard ones may leave it too few others.
-FREQUENT, PLAIN = 'as frequent as they were made', 'those alone that came as they were made'
-COUNT_OTHERWISE = {'logistic_regression': (FREQUENT, 0), 'naive_bayes': (FREQUENT, 0), 'svm': (PLAIN, 2)}
+# How else sifted stimuli may count where that serves a student better than if all count alike: by powers of the weights by which they are
+# as frequent as they were made, for models that bend nowhere, to which that matters. The higher ones make the surprising count for less
+# still: a class's Gaussian describes ordinary windows best without them.
+POWERS = {'logistic_regression': (1,), 'naive_bayes': (1, 2, 3)}
+# Or those alone that came as they were made, for one that is given few rows, of which hard ones may leave it too few others; by how many
+# standard errors that must serve it better.
+LEAVE_OUT = {'svm': 2}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
 
@@ -60,8 +62,8 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     Args:
       name: one of `NAMES`.
       source: scaled windows and distributions. By held ones a network stops early and an algorithm of `TUNED` is tuned; classical
-        algorithms train on all in the end. To an algorithm of `COUNT_OTHERWISE` stimuli that were sifted may count otherwise, and those
-        held ones tune that came as they were made.
+        algorithms train on all in the end. To an algorithm of `POWERS` or `LEAVE_OUT` stimuli that were sifted may count otherwise, and
+        those held ones tune that came as they were made.
       seed: of initial weights, minibatches, trees.
       options: of a network's training.
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
@@ -161,17 +163,17 @@ def _fit_classical(name, source, seed):
 def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
     """(weights of all rows, {parameter: value}) that do best on held rows that came as they were made, none of which were learnt from: by
     the belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (ones, {}) where there is nothing to
-    choose, or nothing is held. Sifted rows count otherwise where that is better by as many standard errors as `COUNT_OTHERWISE` says.
+    choose, or nothing is held. Sifted rows count otherwise where that is better, or by as many standard errors as `LEAVE_OUT` says.
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not apart, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
     (Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3), or the one halfway to the next if it is within it too.
     """
     flat, targets, held = source[:3]
-    otherwise, margin = COUNT_OTHERWISE.get(name, ('', 0))
     choices = [np.ones(len(flat), np.float32)]
-    if otherwise and source.weights is not None:
-        choices.append(source.weights if otherwise == FREQUENT else source.plain.astype(np.float32))
+    if source.weights is not None:
+        choices += [source.weights**power for power in POWERS.get(name, ())]
+        choices += [source.plain.astype(np.float32)] * (name in LEAVE_OUT)
     parameter, values = TUNED.get(name, ('', ()))
     holds_back = name in HELD_BACK and not source.apart
     settings = [{parameter: value} for value in (HELD_BACK[name] if holds_back else values)] or [{}]
@@ -186,10 +188,10 @@ def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
 
     found = np.array([[judged(weights, parameters) for parameters in settings] for weights in choices])
     mean = found.mean(2)
-    of_all, of_others = (found[i, mean[i].argmax()] for i in (0, -1))
-    gain = of_others - of_all
-    which = int(gain.mean() > margin * gain.std() / np.sqrt(len(asked)))
-    best = mean[which].argmax()
+    which, best = np.unravel_index(mean.argmax(), mean.shape)
+    gain = found[which, best] - found[0, mean[0].argmax()]
+    if gain.mean() <= LEAVE_OUT.get(name, 0) * gain.std() / np.sqrt(len(asked)):
+        which, best = 0, mean[0].argmax()
     if not holds_back:
         return choices[which], settings[best]
     bound = mean[which, best] - found[which, best].std() / np.sqrt(len(asked))

@@ -259,6 +259,23 @@ def test_to_some_students_what_was_sifted_counts_less_where_that_serves_them(nam
     assert kappas[1] > 0.6 > kappas[0] + 0.3
 
 
+def test_naive_bayes_takes_the_power_of_weights_that_answers_held_ones_best():
+    """Some windows of one class lie anywhere, and surprise: the less they count, the less its Gaussian is widened by them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(600) // 2 % 2
+    anywhere = (y == 1) & (rng.random(600) < 0.3)
+    x = np.where(anywhere, rng.normal(0, 8, 600), (2 * y - 1) * 0.5 + 0.5 * rng.normal(size=600))[:, None].astype(np.float32)
+    weights = np.where(anywhere, 0.4, 1.7).astype(np.float32)
+    targets, held, plain = np.eye(2, dtype=np.float32)[y], rng.random(600) < 0.3, np.arange(600) % 2 == 0
+    agreement = []
+    for power in range(4):
+        predict = students._train('naive_bayes', x, targets, weights**power * ~held, 0, {})
+        agreement.append((predict(x[held & plain]).argmax(1) == y[held & plain]).mean())
+    assert max(agreement) > agreement[1] > agreement[0]
+    found, _ = students._tune('naive_bayes', Source(x, targets, held, weights, apart=False), 0)
+    np.testing.assert_array_equal(found, weights ** int(np.argmax(agreement)))
+
+
 @pytest.mark.parametrize('name', ['random_forest', 'svm'])
 def test_students_that_bend_learn_from_all_that_was_sifted(name):
     """The SVM unless the rest alone clearly serves it better."""
