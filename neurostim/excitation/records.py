@@ -87,11 +87,11 @@ def read(path: pathlib.Path, count: int, shape: tuple[int, ...], classes: int, s
     layout = layout_of(shape, classes, sifted)
     if layout and (taken := layout.take(records)):
         return Stimuli(taken[0].reshape(count, *shape), *taken[1:])
-    features = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
-    x = bytearray().join(zlib.decompress(feature['x'].bytes_list.value[0]) for feature in features)
-    probabilities = [feature['probabilities'].float_list.value[:] for feature in features]
-    label = [feature['label'].int64_list.value[0] for feature in features]
-    surprise = [feature['surprise'].float_list.value[0] for feature in features] if sifted else None
+    examples = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+    x = bytearray().join(zlib.decompress(feature['x'].bytes_list.value[0]) for feature in examples)
+    probabilities = [feature['probabilities'].float_list.value[:] for feature in examples]
+    label = [feature['label'].int64_list.value[0] for feature in examples]
+    surprise = [feature['surprise'].float_list.value[0] for feature in examples] if sifted else None
     return Stimuli(np.frombuffer(x, '<f4').reshape(count, *shape), np.array(probabilities, np.float32).reshape(count, classes),
                    np.array(label, np.int64), surprise and np.array(surprise, np.float32))
 
