@@ -32,7 +32,7 @@ def _gaps(study: dict) -> list[str]:
     for method in study['methods']:
         cells = [_marked(gaps[method['name'], student]['gap']) for student in students]
         near = (method['neighbours'] or {}).get('ratio')
-        lines.append(f'| {method["name"]} | {" | ".join(cells)} | {_whole(method["gap"])} | {method["per_second"]:.0f} | '
+        lines.append(f'| {method["name"]} | {" | ".join(cells)} | {_whole(method["gap"])} | {_rate(method["per_second"])} | '
                      f'{_number(method["confident_mean"])} | {_number(near)} |')
     return lines
 
@@ -140,6 +140,10 @@ def _strangers(study: dict) -> float | None:
 
 def _number(value) -> str:
     return NONE if value is None else f'{value:.3f}'
+
+
+def _rate(value) -> str:
+    return NONE if value is None else f'{value:.0f}'
 
 
 def _spread(row: dict | None) -> str:

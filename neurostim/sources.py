@@ -42,7 +42,7 @@ class Source(NamedTuple):
     @property
     def plain(self) -> np.ndarray:
         """bool [n]: which came as they were made. Of sifted ones that is every other (:func:`neurostim.excitation.engine.sifted`)."""
-        return np.arange(len(self.x)) % 2 < (1 if self.weights is not None else 2)
+        return np.ones(len(self.x), bool) if self.weights is None else np.arange(len(self.x)) % 2 == 0
 
     def digest(self, *parts) -> str:
         """Of its arrays and of `parts`, see :func:`digest`. Rows held by groups are others than rows held at random: so `apart` shows."""

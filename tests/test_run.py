@@ -448,6 +448,15 @@ def test_stimuli_of_another_teacher_are_refused(runner, tiny, copy):
     assert snapshot(copy) == before
 
 
+def test_sifted_stimuli_that_do_not_say_what_surprised_are_refused(runner, tiny, copy):
+    """As an earlier version wrote them."""
+    path = copy / 'stimuli' / 'manifest.json'
+    manifest = json.loads(path.read_text())
+    manifest['manifest']['excite']['surplus'] = 4
+    path.write_text(json.dumps(manifest))
+    assert_refused(runner.run(tiny, f'--workdir={copy}', '--phase=evaluate'), 'stimuli holds sifted stimuli of an earlier version.*excite')
+
+
 def test_a_damaged_shard_is_mended(runner, tiny, copy):
     [shard] = (copy / 'stimuli').glob('*.array_record*')
     whole = shard.read_bytes()

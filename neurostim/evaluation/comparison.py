@@ -165,8 +165,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
         return train_one(task, sources[task.source], both, cache, networks, capacity)
 
     # Another network each time, so that two threads do not compile the same one.
-    first = [task for source in TWINS for place in range(CHECKED) for name in names
-             for task in check_tasks(name, source, seeds)[place:place + 1]]
+    first = sorted((task for source in TWINS for name in names for task in check_tasks(name, source, seeds)), key=lambda task: task.seed)
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):

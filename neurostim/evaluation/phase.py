@@ -40,6 +40,9 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     study = load_study(config)
     workdirs.check_study(workdir / 'teacher', study)
     stimuli = store.read(workdir / 'stimuli')
+    if settings.surplus > 1 and stimuli.surprise is None:
+        raise UserError(f'{workdir / "stimuli"} holds sifted stimuli of an earlier version, without how much each surprised novices: '
+                        'delete it and run --phase=excite again')
     seed = manifest['seed']
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
     names, seeds = tuple(config.students), config.evaluate.seeds

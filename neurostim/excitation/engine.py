@@ -360,7 +360,7 @@ def make_refilling(search: Search, options: Options, count: int, lanes: int, war
 
 def sifted(excite, surprise, surplus: int):
     """Builds ``sift(key, first, networks, population)``, which keeps two of every ``2 * surplus`` stimuli that `excite` makes: the first as
-    it comes, and one of the others, drawn with probabilities in proportion to how much they surprise novices.
+    it comes, and one of the others, drawn with probabilities in proportion to how much they surprise novices. Each says how much it does.
 
     So kept stimulus i depends on its own group alone: on stimuli 2 * surplus * (i // 2) and those after it.
 

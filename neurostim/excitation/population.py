@@ -62,12 +62,11 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     population['bounds'] = np.array([low, high], np.float32)
     if series:
         most = SERIES_NUMBERS // x[0].size
-        if anywhere:
-            population.update(spectral(x[_some_rows(len(x), most, seed)]))
         # As many of each class: a rare one must not be thinned out with the rest.
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
                                for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
         if anywhere:
+            population.update(spectral(x[_some_rows(len(x), most, seed)]))
             population.update(modulated(x[some], classes[some], n_classes, seed))
         if bands.suits(x.shape[1:]):
             population.update(banded(x[some], classes[some], n_classes, seed))

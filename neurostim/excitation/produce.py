@@ -339,9 +339,10 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
                 whole = _joined(parts, stop - start)
                 if written:
                     written.result()
-                written = scribe.submit(store.write, shard, teacher.scaling.inverse(whole.x), whole.probabilities, {
-                    'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
-                    'seconds': (time.perf_counter() - started) / devices.process()[1]}, whole.surprise)  # processes run side by side
+                figures = {'accepted': int(whole.accepted.sum()), 'attempts': int(whole.attempts.sum()), 'steps': int(whole.steps.sum()),
+                           'seconds': (time.perf_counter() - started) / devices.process()[1]}  # processes run side by side
+                written = scribe.submit(
+                    store.write, shard, teacher.scaling.inverse(whole.x), whole.probabilities, figures, whole.surprise)
                 done += stop - start
             if written:
                 written.result()

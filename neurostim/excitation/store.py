@@ -57,7 +57,7 @@ class Store:
         self._folder = pathlib.Path(folder)
         self._progress = self._folder / 'progress'
         layout = {'format': _FORMAT, 'count': count, 'shard_size': shard_size, 'shape': list(shape), 'classes': classes}
-        if sifted:
+        if sifted:  # named only there: a manifest of others is as it was before stimuli could be sifted
             layout['sifted'] = True
         self._made = as_json({'manifest': manifest, 'layout': layout})
         self._count, self._shard_size, self._shape, self._classes = count, shard_size, tuple(shape), classes
