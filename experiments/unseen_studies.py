@@ -271,6 +271,162 @@ def features(seed: int, n: int = 8000, people: int = 60) -> dict[str, np.ndarray
     return {'x': x.astype(np.float32), 'y': y, 'subject': subject}
 
 
+def tissue(seed: int, n: int = 6000, people: int = 30) -> dict[str, np.ndarray]:
+    """Stained tissue under a microscope, 28 x 28 in colour, of five kinds: fat, fibres, lymphocytes, glands and mucus.
+
+    Stain, light and focus are a slide's own; cells lie anywhere, fibres run anyhow, and a few images hold two kinds.
+    """
+    rng, side = np.random.default_rng(seed), 28
+    names = ('fat', 'fibres', 'lymphocytes', 'glands', 'mucus')
+    subject, y = invented_people(rng, n, people), rng.choice(5, n, p=[.15, .25, .2, .25, .15])
+    violet = np.clip(rng.normal([.45, .30, .60], .05, (people, 3)), 0, 1)  # of nuclei, and of what lies between them
+    pink = np.clip(rng.normal([.88, .62, .75], .04, (people, 3)), 0, 1)
+    light, blur = rng.normal(1, .05, people), rng.uniform(.35, .9, people)
+    row, column = np.mgrid[:side, :side]
+
+    def discs(count, radius, spread, softness, where=None):
+        """[n, side, side] from 0 to 1: so many round shapes, anywhere or at `where` [n, most, 2]."""
+        out = np.zeros((n, side, side))
+        for i in range(int(count.max())):
+            at = rng.uniform(-3, side + 3, (n, 2)) if where is None else where[:, i]
+            size = radius * np.exp(rng.normal(0, spread, n))
+            far = np.hypot(row - at[:, :1, None], column - at[:, 1:, None]) - size[:, None, None]
+            out = np.maximum(out, (count > i)[:, None, None] / (1 + np.exp(np.clip(far / softness, -30, 30))))
+        return out
+
+    def texture(slope, along=None):
+        """[n, side, side] noise of standard deviation 1; `along` [n] radians: stretched that way."""
+        fy, fx = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None]
+        if along is None:
+            weight = (np.hypot(fy, fx) + .03)[None] ** -slope
+        else:
+            a, b = np.cos(along)[:, None, None], np.sin(along)[:, None, None]
+            weight = np.exp(-.5 * (((a * fx + b * fy) / .035) ** 2)) * (np.abs(b * fx - a * fy) + .03) ** -.3
+        noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(n, side, side))) * weight).real
+        return noise / noise.std((1, 2), keepdims=True)
+
+    angle = rng.uniform(0, np.pi, n)
+    centre, turn = rng.uniform(8, 20, (n, 1, 2)), np.linspace(0, 2 * np.pi, 14, endpoint=False) + rng.uniform(0, 6, (n, 1))
+    ring = centre + (rng.uniform(6, 10, (n, 1)) + rng.normal(0, .7, (n, 14)))[..., None] * np.stack([np.sin(turn), np.cos(turn)], -1)
+    few, many = rng.poisson(2, n), rng.poisson(24, n) + 6
+    walls = 1 - discs(rng.poisson(5, n) + 3, 7, .25, .6)
+    # [kind] -> (nuclei, how pink it is, how white)
+    shapes = ((.5 * discs(few, 1.5, .2, .5), .15 + .7 * walls, 1 - walls),
+              (.8 * discs(few + 1, 1.7, .3, .6), .7 + .2 * texture(0, angle), np.zeros((n, 1, 1))),
+              (discs(many, 2.1, .12, .5), .35 + .1 * texture(1), np.zeros((n, 1, 1))),
+              (discs(np.full(n, 14), 2.2, .2, .5, ring), .55 + .1 * texture(1), .8 * discs(np.ones(n, int), 3.5, .2, 1, centre)),
+              (.8 * discs(few, 1.6, .3, .6), .3 + .12 * texture(1.3), .4 + .1 * texture(1.5)))
+    mixed = (rng.random(n) < .1) * rng.uniform(.2, .5, n)
+    other = rng.permutation(y)
+
+    def picture(kind):
+        nuclei, rose, white = (sum(np.where((kind == k)[:, None, None], part[i], 0) for k, part in enumerate(shapes)) for i in range(3))
+        white = np.clip(white, 0, 1)[..., None]
+        base = 1 - np.clip(rose, 0, 1.2)[..., None] * (1 - pink[subject][:, None, None])
+        base = base * (1 - .8 * white) + .8 * white * .95
+        return base * (1 - nuclei[..., None]) + nuclei[..., None] * violet[subject][:, None, None]
+
+    share = mixed[:, None, None, None]
+    x = (1 - share) * picture(y) + share * picture(other)
+    f2 = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.fftfreq(side)[None] ** 2
+    soft = np.exp(-2 * np.pi ** 2 * blur[subject][:, None, None] ** 2 * f2)[..., None]
+    x = np.fft.ifft2(np.fft.fft2(x, axes=(1, 2)) * soft, axes=(1, 2)).real * light[subject][:, None, None, None]
+    x = np.clip(x + .02 * rng.normal(size=x.shape), 0, 1)
+    return {'x': np.round(255 * x).astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(names),
+            'channels': np.array(['red', 'green', 'blue'])}
+
+
+def twelve_leads(seed: int, n: int = 3000, people: int = 600) -> dict[str, np.ndarray]:
+    """Ten seconds of a twelve-lead ECG at 100 Hz, of 600 people: sinus rhythm, atrial fibrillation, a wide QRS complex, or a raised ST.
+
+    A heart's waves are seen by eight leads of a person's own, the other four follow from them; most people have one kind of window only.
+    """
+    rng, time, rate = np.random.default_rng(seed), 1000, 100.0
+    own = rng.choice(4, people, p=[.5, .18, .17, .15])
+    subject = np.sort(invented_people(rng, n, people))
+    y = np.where(rng.random(n) < .85, own[subject], rng.choice(4, n, p=[.7, .1, .1, .1]))
+    place = np.array([-.17, -.03, 0, .035, .12, .28])  # P, Q, R, S, ST, T: seconds from R
+    width = np.array([.028, .012, .014, .014, .05, .055])
+    usual = np.array([[.12, .15, .08, .08, .10, .11, .12, .12], [-.05, -.08, 0, 0, -.03, -.08, -.1, -.1],
+                      [.6, .9, .2, .4, .7, 1.1, 1.2, 1.0], [-.15, -.2, -.9, -1.2, -.8, -.4, -.2, -.1],
+                      [0, 0, .05, .08, .05, 0, 0, 0], [.2, .28, .05, .35, .4, .38, .33, .28]])  # [wave, lead]: I, II, V1 to V6
+    heart = usual * np.exp(rng.normal(0, .25, (people, 6, 8))) + .05 * rng.normal(size=(people, 6, 8))
+    beat_s, stretch = np.clip(rng.normal(.85, .13, people), .5, 1.3), np.exp(rng.normal(0, .08, people))
+    wide = np.array([.1, .1, -.5, -.3, .1, .4, .6, .6])[None] + .15 * rng.normal(size=(people, 8))
+    walls = np.array([[-.3, -.3, .6, 1, 1, .6, .2, 0], [-.4, 1, -.3, -.4, -.2, 0, .3, .4]])  # of the heart: before, below
+    raised = np.abs(rng.normal(.18, .07, people))[:, None] * walls[rng.integers(0, 2, people)]
+    x = np.zeros((n, time, 8), np.float32)
+    seconds = np.arange(time) / rate
+    for i in range(n):
+        who, kind = subject[i], y[i]
+        spread = {1: .2}.get(kind, .03)
+        intervals = beat_s[who] * (.8 if kind == 1 else 1) * np.exp(rng.normal(0, spread, 30))
+        peaks = np.cumsum(intervals) - rng.uniform(.5, 1.5)
+        peaks = peaks[peaks < 10.5]
+        waves = heart[who].copy()
+        widths, places = width * stretch[who], place * stretch[who]
+        if kind == 1:
+            waves[0] = 0
+        if kind == 2:
+            widths = widths * [1, 1.6, 1.9, 2, 1, 1]
+            waves[3] += wide[who] * rng.normal(1, .15)
+            waves[5] -= .5 * wide[who]
+            places = places * [1, 1.3, 1, 2, 1, 1.05]
+        if kind == 3:
+            waves[4] += raised[who] * rng.normal(1, .2)
+        late = (seconds[:, None] - peaks)[..., None] - places  # [time, beats, waves]
+        x[i] = np.exp(-.5 * (late / widths) ** 2).sum(1) @ waves
+        if kind == 1:
+            x[i] += (.04 * np.sin(2 * np.pi * np.cumsum(6 + .5 * rng.normal(size=time)) / rate))[:, None] * [.3, .8, 1, .6, .3, .2, .2, .2]
+    x += coloured_noise(rng, x.shape, 1.8) * .06 * np.exp(rng.normal(0, .5, (n, 1, 8))) + .02 * rng.normal(size=x.shape)
+    one, two = x[..., 0], x[..., 1]
+    limbs = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
+    x = np.concatenate([np.stack(limbs, -1), x[..., 2:]], -1)
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['sinus', 'fibrillation', 'wide', 'raised ST']),
+            'channels': np.array(['I', 'II', 'III', 'aVR', 'aVL', 'aVF', *(f'V{i}' for i in range(1, 7))]),
+            'sampling_rate_hz': np.float32(rate)}
+
+
+def imagined_movement(seed: int, people: int = 12, windows: int = 72) -> dict[str, np.ndarray]:
+    """Two seconds of EEG, 22 electrodes at 128 Hz, while somebody imagines moving the left hand, the right, the feet or the tongue;
+    `windows` of each and person.
+
+    A movement quietens the rhythm of one place of the cortex, seen through the skull by all electrodes; rhythms, places and how much they
+    quieten are a person's own, and some people's hardly do.
+    """
+    rng, time, rate = np.random.default_rng(seed), 256, 128.0
+    y = np.tile(np.repeat(np.arange(4), windows), people)
+    subject = np.repeat(np.arange(people), 4 * windows)
+    n = len(y)
+    grid = np.array([(r, c) for r, columns in ((2, (0,)), (1, (-2, -1, 0, 1, 2)), (0, (-3, -2, -1, 0, 1, 2, 3)), (-1, (-2, -1, 0, 1, 2)),
+                                               (-2, (-1, 0, 1)), (-3, (0,))) for c in columns], float)
+    home = np.array([[0, 2], [0, -2], [.3, 0], [0, 0], [-3, 0], [2, 0]])  # hands (crosswise), feet, all of the middle, back, front
+    at = home + rng.normal(0, .3, (people, 6, 2))
+    seen = np.exp(-((grid[:, None] - at[:, None]) ** 2).sum(-1) / (2 * 1.3 ** 2))  # [person, electrode, source]
+    pitch, skill = rng.normal(11, 1, (people, 6)), rng.beta(2, 1.5, people)
+    level = np.array([1.2, 1.2, .8, .7, 1.8, .8]) * np.exp(rng.normal(0, .2, (people, 6)))
+    calm = np.ones((4, 6))
+    calm[0, 0], calm[1, 1], calm[2, 2], calm[3, 3] = .3, .3, .3, .4
+    calm[0, 1], calm[1, 0], calm[2, :2] = .8, .8, 1.25
+    quiet = calm[y] ** (skill[subject] * rng.beta(4, 1.2, n))[:, None]
+    sources = np.empty((n, time, 6), np.float32)
+    for k in range(6):
+        waxing = np.exp(.5 * coloured_noise(rng, (n, time), 2.0))
+        rhythm = np.sin(wandering_phase(rng, pitch[subject, k] / rate, time, .06))
+        beta = .35 * np.sin(wandering_phase(rng, 2 * pitch[subject, k] / rate, time, .06))
+        amount = level[subject, k] * quiet[:, k] * np.exp(rng.normal(0, .25, n))
+        sources[..., k] = amount[:, None] * waxing * (rhythm + beta)
+    mixing = rng.normal(size=(people, 22, 10)) * np.exp(rng.normal(0, .3, (people, 1, 10))) / 3
+    x = np.einsum('ntk,nek->nte', sources, seen[subject], optimize=True)
+    x += np.einsum('ntk,nek->nte', coloured_noise(rng, (n, time, 10), 1.0), mixing[subject], optimize=True)
+    x += .35 * rng.normal(size=x.shape)
+    blink = (rng.random(n) < .15) * rng.uniform(2, 5, n)
+    x += (blink[:, None] * bumps(time, rng.uniform(0, time, n), np.full(n, 12.0)))[..., None] * np.exp(-.7 * (3 - grid[:, 0]))
+    x *= 8 * np.exp(rng.normal(0, .15, people))[subject][:, None, None]
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['left hand', 'right hand', 'feet', 'tongue']),
+            'sampling_rate_hz': np.float32(rate)}
+
+
 def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, people: int) -> Callable[..., dict[str, np.ndarray]]:
     """The simulated study, all of it to learn from, with `n` windows of `people` others as its test part."""
 
@@ -285,4 +441,4 @@ def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, peo
 
 STUDIES = {'digits': digits, 'breast_cancer': breast_cancer, 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
            'sleep_eeg': tested_on_others(sleep_eeg, 2000, 40), 'large': large, 'small': tested_on_others(small, 2000, 80), 'beats': beats,
-           'features': features}
+           'features': features, 'tissue': tissue, 'twelve_leads': twelve_leads, 'imagined_movement': imagined_movement}

@@ -90,7 +90,7 @@ class Settings:
     weights: Weights = Weights(tether=0.3)
 
 
-COUNT = (4000, 20_000, 60_000, 2**25)  # stimuli, if left to choose: least; most of few windows; most; numbers in all
+COUNT = (4000, 20_000, 60_000, 2**26)  # stimuli, if left to choose: least; most of few windows; most; numbers in all
 SURPLUS = 4
 DEFAULT_STEPS = {'amortised': 300, 'direct': 100, 'flow': 3, 'matched': 3, 'generator': 50}
 REHEARSED_TARGETS = ('classes', 'concentration')  # what a rehearsal chooses of a target
