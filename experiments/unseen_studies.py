@@ -278,14 +278,15 @@ def tissue(seed: int, n: int = 6000, people: int = 30) -> dict[str, np.ndarray]:
     """
     rng, side = np.random.default_rng(seed), 28
     names = ('fat', 'fibres', 'lymphocytes', 'glands', 'mucus')
-    subject, y = invented_people(rng, n, people), rng.choice(5, n, p=[.15, .25, .2, .25, .15])
+    subject, y = invented_people(rng, n, people), rng.choice(len(names), n, p=[.15, .25, .2, .25, .15])
     violet = np.clip(rng.normal([.45, .30, .60], .05, (people, 3)), 0, 1)  # of nuclei, and of what lies between them
     pink = np.clip(rng.normal([.88, .62, .75], .04, (people, 3)), 0, 1)
     light, blur = rng.normal(1, .05, people), rng.uniform(.35, .9, people)
     row, column = np.mgrid[:side, :side]
 
     def discs(count, radius, spread, softness, where=None):
-        """[n, side, side] from 0 to 1: so many round shapes, anywhere or at `where` [n, most, 2]."""
+        """[n, side, side] from 0 to 1: `count` [n] round shapes each, anywhere or at `where` [n, most, 2] (row, column). Radius and
+        softness of the edge are in pixels; radii vary by a share `spread`."""
         out = np.zeros((n, side, side))
         for i in range(int(count.max())):
             at = rng.uniform(-3, side + 3, (n, 2)) if where is None else where[:, i]
@@ -295,7 +296,8 @@ def tissue(seed: int, n: int = 6000, people: int = 30) -> dict[str, np.ndarray]:
         return out
 
     def texture(slope, along=None):
-        """[n, side, side] noise of standard deviation 1; `along` [n] radians: stretched that way."""
+        """[n, side, side] noise of standard deviation 1, whose amplitude falls with frequency to the power of `slope`; or stretched along
+        one direction, `along` [n] in radians, whatever the slope."""
         fy, fx = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None]
         if along is None:
             weight = (np.hypot(fy, fx) + .03)[None] ** -slope
@@ -310,7 +312,7 @@ def tissue(seed: int, n: int = 6000, people: int = 30) -> dict[str, np.ndarray]:
     ring = centre + (rng.uniform(6, 10, (n, 1)) + rng.normal(0, .7, (n, 14)))[..., None] * np.stack([np.sin(turn), np.cos(turn)], -1)
     few, many = rng.poisson(2, n), rng.poisson(24, n) + 6
     walls = 1 - discs(rng.poisson(5, n) + 3, 7, .25, .6)
-    # [kind] -> (nuclei, how pink it is, how white)
+    # Of each kind (nuclei, how pink it is, how white), each [n, side, side] or one number an image.
     shapes = ((.5 * discs(few, 1.5, .2, .5), .15 + .7 * walls, 1 - walls),
               (.8 * discs(few + 1, 1.7, .3, .6), .7 + .2 * texture(0, angle), np.zeros((n, 1, 1))),
               (discs(many, 2.1, .12, .5), .35 + .1 * texture(1), np.zeros((n, 1, 1))),
@@ -342,6 +344,8 @@ def twelve_leads(seed: int, n: int = 3000, people: int = 600) -> dict[str, np.nd
     A heart's waves are seen by eight leads of a person's own, the other four follow from them; most people have one kind of window only.
     """
     rng, time, rate = np.random.default_rng(seed), 1000, 100.0
+    names = ('sinus', 'fibrillation', 'wide', 'raised ST')
+    fibrillation, broad, raised_st = range(1, 4)
     own = rng.choice(4, people, p=[.5, .18, .17, .15])
     subject = np.sort(invented_people(rng, n, people))
     y = np.where(rng.random(n) < .85, own[subject], rng.choice(4, n, p=[.7, .1, .1, .1]))
@@ -352,37 +356,37 @@ def twelve_leads(seed: int, n: int = 3000, people: int = 600) -> dict[str, np.nd
                       [0, 0, .05, .08, .05, 0, 0, 0], [.2, .28, .05, .35, .4, .38, .33, .28]])  # [wave, lead]: I, II, V1 to V6
     heart = usual * np.exp(rng.normal(0, .25, (people, 6, 8))) + .05 * rng.normal(size=(people, 6, 8))
     beat_s, stretch = np.clip(rng.normal(.85, .13, people), .5, 1.3), np.exp(rng.normal(0, .08, people))
-    wide = np.array([.1, .1, -.5, -.3, .1, .4, .6, .6])[None] + .15 * rng.normal(size=(people, 8))
+    wide = np.array([.1, .1, -.5, -.3, .1, .4, .6, .6]) + .15 * rng.normal(size=(people, 8))
     walls = np.array([[-.3, -.3, .6, 1, 1, .6, .2, 0], [-.4, 1, -.3, -.4, -.2, 0, .3, .4]])  # of the heart: before, below
     raised = np.abs(rng.normal(.18, .07, people))[:, None] * walls[rng.integers(0, 2, people)]
     x = np.zeros((n, time, 8), np.float32)
     seconds = np.arange(time) / rate
     for i in range(n):
         who, kind = subject[i], y[i]
-        spread = {1: .2}.get(kind, .03)
-        intervals = beat_s[who] * (.8 if kind == 1 else 1) * np.exp(rng.normal(0, spread, 30))
+        hurry, spread = (.8, .2) if kind == fibrillation else (1, .03)
+        intervals = beat_s[who] * hurry * np.exp(rng.normal(0, spread, 30))
         peaks = np.cumsum(intervals) - rng.uniform(.5, 1.5)
         peaks = peaks[peaks < 10.5]
         waves = heart[who].copy()
         widths, places = width * stretch[who], place * stretch[who]
-        if kind == 1:
-            waves[0] = 0
-        if kind == 2:
+        if kind == fibrillation:
+            waves[0] = 0  # no P wave
+        if kind == broad:
             widths = widths * [1, 1.6, 1.9, 2, 1, 1]
             waves[3] += wide[who] * rng.normal(1, .15)
             waves[5] -= .5 * wide[who]
             places = places * [1, 1.3, 1, 2, 1, 1.05]
-        if kind == 3:
+        if kind == raised_st:
             waves[4] += raised[who] * rng.normal(1, .2)
         late = (seconds[:, None] - peaks)[..., None] - places  # [time, beats, waves]
         x[i] = np.exp(-.5 * (late / widths) ** 2).sum(1) @ waves
-        if kind == 1:
+        if kind == fibrillation:
             x[i] += (.04 * np.sin(2 * np.pi * np.cumsum(6 + .5 * rng.normal(size=time)) / rate))[:, None] * [.3, .8, 1, .6, .3, .2, .2, .2]
     x += coloured_noise(rng, x.shape, 1.8) * .06 * np.exp(rng.normal(0, .5, (n, 1, 8))) + .02 * rng.normal(size=x.shape)
     one, two = x[..., 0], x[..., 1]
     limbs = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
     x = np.concatenate([np.stack(limbs, -1), x[..., 2:]], -1)
-    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['sinus', 'fibrillation', 'wide', 'raised ST']),
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(names),
             'channels': np.array(['I', 'II', 'III', 'aVR', 'aVL', 'aVF', *(f'V{i}' for i in range(1, 7))]),
             'sampling_rate_hz': np.float32(rate)}
 

@@ -38,6 +38,15 @@ def test_people_tested_are_others(tmp_path, monkeypatch):
     assert not np.isin(others.x[:, 0, 0], known.x[:, 0, 0]).any()
 
 
+def test_limb_leads_follow_from_two():
+    """III is II - I, and the augmented ones, each a limb against the mean of the others, add up to nothing."""
+    leads = unseen_studies.twelve_leads(0, n=20, people=10)
+    of = dict(zip(leads['channels'].tolist(), np.moveaxis(leads['x'], -1, 0), strict=True))
+    np.testing.assert_allclose(of['I'] + of['III'], of['II'], atol=1e-5)
+    np.testing.assert_allclose(of['aVR'] + of['aVL'] + of['aVF'], 0, atol=1e-5)
+    np.testing.assert_allclose(of['aVF'], (of['II'] + of['III']) / 2, atol=1e-5)
+
+
 def test_a_dead_channel_is_dead():
     assert not unseen_studies.rare_spikes(0, 100, 4)['x'][..., 3].any()
 
