@@ -7,7 +7,7 @@ import pytest
 
 from neurostim import columns
 from neurostim.errors import UserError
-from neurostim.excitation import bands, marginals, parameterisation, targets
+from neurostim.excitation import bands, marginals, parameterisation, population, targets
 from neurostim.excitation.population import fit_population
 
 QUICK_COMPILE = True
@@ -113,6 +113,34 @@ def test_envelopes_change_along_the_window(drawn):
     for label in (0, 1):
         assert abs(growth(draws[label]) - growth(x[y == label])) < 0.08
     assert growth(draws[1]) > growth(draws[0]) + 0.4
+
+
+def test_what_tells_classes_apart_need_not_be_along_leading_components():
+    """Fifty numbers that vary much and the same in both classes, and two hundred that vary little and differ a little."""
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 2
+    x = rng.normal(size=(600, 250)) * np.where(np.arange(250) < 50, 5.0, 1.0)
+    x[:, 50:] = x[:, 50:] * (1 + 0.4 * y[:, None]) + 0.3 * y[:, None]
+    x[3] *= 1e4
+    fitted = population.mixture(x, y, 2, 0)
+    own = population.beyond_rank(x, y, 2, fitted)
+    rank = fitted['mixture/centre'].shape[1]
+    assert rank < 50
+    basis, means = fitted['mixture/basis'], []
+    for c in (0, 1):
+        here = fitted['mixture/owner'] == c
+        means.append(own['mixture/own_mean'][c] + fitted['mixture/weight'][here] @ fitted['mixture/centre'][here] @ basis[:, :rank].T)
+    np.testing.assert_allclose((means[1] - means[0])[50:].mean(), 0.3, atol=0.03)
+    np.testing.assert_allclose(basis[:, :rank].T @ own['mixture/own_mean'].T, 0, atol=1e-6)
+    power = [((basis[50:, rank:] * spread) ** 2).sum() for spread in own['mixture/own_spread']]
+    assert 1.3 < np.sqrt(power[1] / power[0]) < 1.5
+
+
+def test_few_windows_have_nothing_of_their_own():
+    x = np.random.default_rng(0).normal(size=(300, 60))
+    y = (np.arange(300) < 9).astype(int)
+    own = population.beyond_rank(x, y, 2, population.mixture(x, y, 2, 0))
+    assert not own['mixture/own_mean'][1].any() and (own['mixture/own_spread'][1] == 1).all()
 
 
 def test_short_windows_are_refused():

@@ -191,15 +191,19 @@ def _draw_component(population, prefix, key, target: Target):
     component = jax.random.categorical(component_key, jnp.where(own, jnp.log(population[f'{prefix}/weight']), -1e9))
     scores = jax.random.normal(score_key, population[f'{prefix}/basis'].shape[1:])
     rest = population[f'{prefix}/rest'] * jax.random.normal(rest_key, population[f'{prefix}/rest'].shape)
-    return scores, (population[f'{prefix}/centre'][component], population[f'{prefix}/factor'][component], rest)
+    placing = population[f'{prefix}/centre'][component], population[f'{prefix}/factor'][component], rest
+    if f'{prefix}/own_mean' in population:
+        placing += (population[f'{prefix}/own_mean'][target.label], population[f'{prefix}/own_spread'][target.label])
+    return scores, placing
 
 
 def _place(population, prefix, scores, placing):
     """The vector that whitened coordinates stand for."""
-    centre, factor, rest = placing
+    centre, factor, rest, *own = placing
     rank = centre.shape[0]
-    full = jnp.concatenate([centre + factor @ scores[:rank], scores[rank:]])
-    return population[f'{prefix}/mean'] + population[f'{prefix}/basis'] @ full + rest
+    own_mean, own_spread = own or (0, 1)
+    full = jnp.concatenate([centre + factor @ scores[:rank], own_spread * scores[rank:]])
+    return population[f'{prefix}/mean'] + own_mean + population[f'{prefix}/basis'] @ full + rest
 
 
 def _component(prefix):

@@ -29,6 +29,7 @@ WINDOWS = 80  # that a component of the mixture averages, where classes are not 
 MOST_COMPONENTS = 50  # of the mixture, in a class
 COMPONENTS = 500  # and over all classes
 LEAST_VARIANCE = 1e-3  # of a component along a principal component whose variance is 1
+COMMON_COUNTS = 20  # windows, for which what classes have in common counts beside a class's own: few windows' own is not the class's
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 SLANT_SHARE = 0.1  # of all pixels' variance: what an image's slant has
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
@@ -202,6 +203,33 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     }
 
 
+def beyond_rank(flat: np.ndarray, classes: np.ndarray, n_classes: int, fitted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What classes have of their own where a mixture's components do not differ: a mean, and spreads along the components beyond the rank.
+
+    Of some hundred windows with as many numbers most of what tells classes apart may be there, each number a little: linear classifiers
+    and kernel machines learn from it.
+
+    Args:
+      fitted: of :func:`mixture`, for these rows.
+
+    Returns:
+      {'mixture/own_mean': [classes, d], added to every draw; 'mixture/own_spread': [classes, components beyond the rank], multiplied}.
+    """
+    rank = fitted['mixture/centre'].shape[1]
+    scale = np.linalg.norm(fitted['mixture/basis'], axis=0)
+    basis = fitted['mixture/basis'] / scale
+    own_mean, own_spread = np.zeros((n_classes, len(basis))), np.ones((n_classes, len(scale) - rank))
+    for c in range(n_classes):
+        rows = flat[classes == c]
+        if len(rows) >= FEWEST:
+            known = len(rows) / (len(rows) + COMMON_COUNTS)
+            apart = bounded(rows) - fitted['mixture/mean']
+            apart = apart - apart @ basis[:, :rank] @ basis[:, :rank].T
+            own_mean[c] = known * apart.mean(0)
+            own_spread[c] = np.sqrt(known * (apart @ (basis[:, rank:] / scale[rank:])).var(0) + 1 - known)
+    return {'mixture/own_mean': own_mean, 'mixture/own_spread': own_spread}
+
+
 def _clusters(rows: np.ndarray, scale: np.ndarray, components: int, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights [k], centres [k, rank] and covariances [k, rank, rank] of at most so many components of one class.
 
@@ -298,6 +326,7 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     spectrum that a band's noise has."""
     seen = bands.split(x).reshape(len(x), -1)
     fitted = mixture(seen, classes, n_classes, seed)
+    fitted.update(beyond_rank(seen, classes, n_classes, fitted))
     power = sum((np.abs(np.fft.rfft(row, axis=0)[1:]) ** 2 for row in x - x.mean(1, keepdims=True)), np.zeros(()))
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
             'banded/range': np.percentile(bounded(seen), [0.1, 99.9], axis=0), 'banded/share': bands.shares(power, x.shape[1]),
