@@ -20,7 +20,6 @@ def get_config():
     config.excite.method = 'modulated'  # the flow's draws lie nearer to training windows than new windows do: BUILD_NOTES
     config.excite.count = 40_000
     config.excite.steps, config.excite.learning_rate, config.excite.candidates = 1, 0.03, 4  # serves students best: BUILD_NOTES
-    config.excite.marginals = False  # put right they serve most students better, but not the forest: BUILD_NOTES
     config.student_steps = 800  # README's figures are of these; more were not measured in full
     config.excite.target.concentration = 2.0  # surer targets cost all students but the forest: BUILD_NOTES
     return config
