@@ -121,7 +121,7 @@ def test_what_tells_classes_apart_need_not_be_along_leading_components():
     y = np.arange(600) % 2
     x = rng.normal(size=(600, 250)) * np.where(np.arange(250) < 50, 5.0, 1.0)
     x[:, 50:] = x[:, 50:] * (1 + 0.4 * y[:, None]) + 0.3 * y[:, None]
-    x[3] *= 1e4
+    x[3] *= 1e4  # one window far off all others is to move no mean
     fitted = population.mixture(x, y, 2, 0)
     own = population.beyond_rank(x, y, 2, fitted)
     rank = fitted['mixture/centre'].shape[1]
