@@ -10,8 +10,8 @@ from other training windows, and little beyond: or one student's gain would hide
 about, and so do the twins.
 
 A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
-windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, and many large steps clearly
-better than few small ones, which blunt no student much. Whether the flow's draws are matched to the moments of those windows, their credit
+windows that it has not learnt from. So another way must be clearly better than the flow to be preferred; and than trains of pulses, whose
+shapes networks learn from, of which none is asked; and many large steps clearly better than few small ones, which blunt no student much. Whether the flow's draws are matched to the moments of those windows, their credit
 alone decides: they are the same draws, and little is left to chance.
 """
 
@@ -39,7 +39,8 @@ TWIN_WINDOWS = (6000, 2**24)  # windows, and numbers in them, that a twin learns
 BEYOND = 0.25  # by which a student's kappa counts where it is above its twin's
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
 FLOWS = ('flow', moments.METHOD)  # methods that start from the flow's draws
-FLOW_MARGIN = 0.03  # by which another way must be better than these
+SHAPED = (*FLOWS, 'pulsed')  # whose draws have the shapes of windows
+SHAPED_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
@@ -50,9 +51,11 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_LEARNING_RATE['flow']}
     flows = ['flow'] * flow.fitted(population) + [moments.METHOD] * moments.fitted(population)
-    there = [name for name in ('modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
+    there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
         there.remove('mixture')
+    if 'pulsed' in there:
+        there.remove('modulated')
     return [{'method': method, **search} for method in flows + there
             for search in ([{}, FURTHER] if method in FLOWS else [{}, gentle, BEST_OF_FOUR])]
 
@@ -142,7 +145,7 @@ def _preferred(scored: tuple[float, dict]) -> float:
     """The credit of a way, and what another must be better by; gentle steps are as small as the flow's own."""
     credited, way = scored
     gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
-    return credited + FLOW_MARGIN * (way['method'] in FLOWS) + MARGIN * gentle
+    return credited + SHAPED_MARGIN * (way['method'] in SHAPED) + MARGIN * gentle
 
 
 def rehearse(teacher: Teacher, trial: Trial) -> dict:

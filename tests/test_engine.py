@@ -25,7 +25,7 @@ class Setup:
     """A teacher of random weights, a population and one compiled gradient, for one parameterisation."""
 
     def __init__(self, method):
-        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long'}.get(method, 'windows')
+        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'pulses'}.get(method, 'windows')
         rng = np.random.default_rng(0)
         x = rng.normal(size=(200, *SHAPES[kind])).astype(np.float32)
         y = np.arange(200) % 3

@@ -35,7 +35,7 @@ def statistics(kind):
 
 
 def kind_of(name):
-    return {'generator': 'images', 'slanted': 'images', 'banded': 'long'}.get(name, 'windows')
+    return {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'pulses'}.get(name, 'windows')
 
 
 def target(label=0):

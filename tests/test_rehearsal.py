@@ -71,7 +71,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: ways)
-    monkeypatch.setattr(rehearsal, 'FLOW_MARGIN', margin)
+    monkeypatch.setattr(rehearsal, 'SHAPED_MARGIN', margin)
     assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling))['method'] == chosen
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from neurostim.excitation import bands, slant
 
 METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better
+BY_BANDS = ('banded', 'pulsed')  # that are put together, all of it or in part, from what bands see
 DRAWS = 16_384  # whose quantiles are compared with those of the windows
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
 SERIES_NUMBERS = 2**23  # most in draws of time series, which have a channel's quantiles in common
@@ -59,7 +60,8 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     rows = np.random.default_rng(seed).permutation(len(x))[:max(1, NUMBERS // x[0].size)]
     x = x[np.sort(rows)]
     windows = _quantiles(x, levels)
-    maps = _seen_as_they_are(population, shape, x, seed) if 'banded/mean' in population else {}
+    maps = {f'{method}/correction': _seen_as_they_are(population, method, shape, x, seed)
+            for method in BY_BANDS if f'{method}/mean' in population}
     population = population | maps
     for method in METHODS:
         if f'{method}/mean' in population:
@@ -73,16 +75,16 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     return maps
 
 
-def _seen_as_they_are(population, shape, x, seed):
+def _seen_as_they_are(population, method, shape, x, seed):
     """What to add to the numbers by which a long window is put together, so that the same is seen of draws as of windows, on average.
 
     A narrow band takes in some of its neighbours, and what lies between two places is seen of both.
     """
     wanted, correction = bands.split(x).mean(0).ravel(), 0
     for _ in range(CORRECTIONS):
-        draws = _draws(population | {'banded/correction': np.float32(correction) + np.zeros_like(wanted)}, 'banded', shape, SEEN, seed)
+        draws = _draws(population | {f'{method}/correction': np.float32(correction) + np.zeros_like(wanted)}, method, shape, SEEN, seed)
         correction = correction + wanted - bands.split(draws).mean(0).ravel()
-    return {'banded/correction': correction}
+    return correction
 
 
 def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int, finish: bool = False) -> np.ndarray:

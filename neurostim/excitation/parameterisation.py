@@ -17,7 +17,7 @@ import numpy as np
 
 from neurostim import columns
 from neurostim.errors import UserError, choose
-from neurostim.excitation import bands, marginals, moments, slant
+from neurostim.excitation import bands, marginals, moments, pulses, slant
 from neurostim.excitation import flow as flows
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
@@ -57,7 +57,7 @@ class Parameterisation(NamedTuple):
 
 def usual(population: dict) -> str:
     """The parameterisation that is taken where none is asked for: the best that the population has for its kind of study."""
-    there = (name for name in ('modulated', 'slanted') if f'{name}/mean' in population)
+    there = (name for name in ('pulsed', 'modulated', 'slanted') if f'{name}/mean' in population)
     return 'flow' if flows.fitted(population) else next(there, 'mixture')
 
 
@@ -73,8 +73,11 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     """
     choose(name, NAMES, 'excite.method')
     if name == 'banded' and 'banded/mean' not in population:
-        raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window, this study's windows have "
-                        f"shape {shape}: choose 'modulated' or 'mixture'")
+        raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window that do not lie around an event "
+                        f"like a heartbeat, and this study's, of shape {shape}, are others: choose 'modulated' or 'mixture'")
+    if name == 'pulsed' and 'pulsed/mean' not in population:
+        raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's windows, "
+                        f"of shape {shape}, are none: choose 'modulated' or 'mixture'")
     needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "
@@ -289,9 +292,9 @@ def _noisy_component(prefix, bins, grainy):
     return start
 
 
-def _phases(population, variables):
+def _phases(population, variables, prefix='modulated'):
     """[frequencies, channels]: free but for the differences between channels, which are the population's."""
-    return variables['phase'][:, None] + population['modulated/phase'] + population['modulated/jitter'] * variables['jitter']
+    return variables['phase'][:, None] + population[f'{prefix}/phase'] + population[f'{prefix}/jitter'] * variables['jitter']
 
 
 def modulated(shape) -> Parameterisation:
@@ -332,6 +335,33 @@ def banded(shape) -> Parameterisation:
         return bands.assemble(numbers.reshape(-1, noise.shape[0] + 1, channels), noise)
 
     return Parameterisation(_noisy_component('banded', bins, True), decode, _but_phases)
+
+
+def pulsed(shape) -> Parameterisation:
+    """A train of pulses and what is beside them, as a mixture describes them; when the first pulse comes, and by how much each is off by
+    itself, stays as it was drawn."""
+    time, channels = shape
+    bins = (time // 2, channels)
+    describe = _noisy_component('pulsed', bins, True)
+
+    def start(population, key, target: Target):
+        draw_key, first_key, pulse_key = jax.random.split(key, 3)
+        variables, (_, (placing, grain)) = describe(population, draw_key, target)
+        pulse = jax.random.normal(pulse_key, (2, pulses.most_pulses(len(population['pulsed/unit_interval']))))
+        return variables, Context(variables, (placing, grain, jax.random.uniform(first_key), pulse))
+
+    def decode(population, variables, context):
+        placing, grain, first, pulse = context.fixed
+        low, high = population['pulsed/range']
+        numbers = jnp.clip(_place(population, 'pulsed', variables['scores'], placing), low, high)
+        units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS}
+        ends = np.cumsum([len(unit) for unit in units.values()])
+        parts = {name: unit * part for (name, unit), part in zip(units.items(), jnp.split(numbers, ends[:-1]), strict=True)}
+        parts['rest'] += population['pulsed/correction']
+        noise = bands.noises(population['pulsed/share'] * grain * jnp.exp(1j * _phases(population, variables, 'pulsed')), time)
+        return pulses.assemble(parts, noise, first, pulse, population['pulsed/interval'], population['pulsed/first'])
+
+    return Parameterisation(start, decode, _but_phases)
 
 
 def flow(shape) -> Parameterisation:
@@ -383,4 +413,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, flow, matched, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)}

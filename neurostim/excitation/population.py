@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from neurostim.excitation import bands, slant
+from neurostim.excitation import bands, pulses, slant
 from neurostim.study import LOCKED, time_locked_share
 
 RANK = 256  # most principal components of the Gaussian
@@ -69,8 +69,9 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         if anywhere:
             population.update(spectral(x[_some_rows(len(x), most, seed)]))
             population.update(modulated(x[some], classes[some], n_classes, seed))
-        if bands.suits(x.shape[1:]):
+        if anywhere and bands.suits(x.shape[1:]):
             population.update(banded(x[some], classes[some], n_classes, seed))
+            population.update(pulsed(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
 
 
@@ -310,15 +311,20 @@ def modulated(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> 
     """The mixture of the windows' descriptors (:func:`describe`), the range in which nearly all of them lie, and the phase differences
     between channels: their circular mean and standard deviation at each frequency."""
     descriptors, carriers = describe(x)
-    phases = np.exp(1j * np.angle(np.fft.rfft(carriers, axis=1)[:, 1:]))
-    relative = (phases * phases[..., :1].conj()).mean(0)  # [frequencies, channels]
     fitted = mixture(descriptors, classes, n_classes, seed, MIXTURE_RANK[0])
+    phase, jitter = _between_channels(carriers)
     return {
         **{name.replace('mixture', 'modulated'): value for name, value in fitted.items()},
         'modulated/range': np.percentile(bounded(descriptors), [0.1, 99.9], axis=0),
-        'modulated/phase': np.angle(relative),
-        'modulated/jitter': np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1))),
+        'modulated/phase': phase, 'modulated/jitter': jitter,
     }
+
+
+def _between_channels(x):
+    """Circular mean and standard deviation [frequencies, channels] of phase differences to the first channel."""
+    phases = np.exp(1j * np.angle(np.fft.rfft(x, axis=1)[:, 1:]))
+    relative = (phases * phases[..., :1].conj()).mean(0)
+    return np.angle(relative), np.sqrt(-2 * np.log(np.clip(np.abs(relative), 0.02, 1)))
 
 
 def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
@@ -327,10 +333,37 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     seen = bands.split(x).reshape(len(x), -1)
     fitted = mixture(seen, classes, n_classes, seed)
     fitted.update(beyond_rank(seen, classes, n_classes, fitted))
-    power = sum((np.abs(np.fft.rfft(row, axis=0)[1:]) ** 2 for row in x - x.mean(1, keepdims=True)), np.zeros(()))
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
-            'banded/range': np.percentile(bounded(seen), [0.1, 99.9], axis=0), 'banded/share': bands.shares(power, x.shape[1]),
+            'banded/range': np.percentile(bounded(seen), [0.1, 99.9], axis=0), 'banded/share': bands.shares(_power(x), x.shape[1]),
             'banded/correction': np.zeros(seen.shape[1])}
+
+
+def _power(x):
+    """The windows' power [time // 2, channels] at 1, 2, ... cycles a window, in all."""
+    return sum((np.abs(np.fft.rfft(row, axis=0)[1:]) ** 2 for row in x - x.mean(1, keepdims=True)), np.zeros(()))
+
+
+def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """The mixture of what long windows that are trains of pulses are described by (:mod:`neurostim.excitation.pulses`), and what puts them
+    together again; nothing where windows are none."""
+    width = pulses.usual_width(x)
+    trains = width and pulses.find(x, width)
+    if not trains:
+        return {}
+    parts = pulses.describe(trains)
+    # Parts are in units of their own: of the mixture's components each is to have its share.
+    units = {name: max(float(np.sqrt(part.var(0).sum())), 1e-6) / pulses.WEIGHTS[name] for name, part in parts.items()}
+    numbers = np.concatenate([part / units[name] for name, part in parts.items()], 1)
+    fitted = mixture(numbers, classes, n_classes, seed)
+    fitted.update(beyond_rank(numbers, classes, n_classes, fitted))
+    phase, jitter = _between_channels(trains.rest)
+    start = np.cumsum([0, *(part.shape[1] for part in parts.values())])
+    fitted['mixture/rest'][start[3]:start[4]] = 0  # noise in a waveform would come again with every pulse
+    return {**{name.replace('mixture', 'pulsed'): value for name, value in fitted.items()},
+            **{f'pulsed/unit_{name}': np.full(part.shape[1], units[name]) for name, part in parts.items()},
+            'pulsed/range': np.percentile(bounded(numbers), [0.1, 99.9], axis=0), 'pulsed/phase': phase, 'pulsed/jitter': jitter,
+            'pulsed/share': bands.shares(_power(trains.rest), x.shape[1]), 'pulsed/correction': np.zeros(parts['rest'].shape[1]),
+            'pulsed/interval': trains.interval, 'pulsed/first': trains.offsets[0]}
 
 
 def slanted(images: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
