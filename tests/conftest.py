@@ -49,6 +49,20 @@ def optimised():
         yield
 
 
+def heartbeats(rng, interval, scatter, gain=1.0, time=1200, channels=2):
+    """Windows [n, time, channels] of pulses, the samples they are at, and noise: intervals [n] apart, each off by `scatter` [n]."""
+    x, at = 0.1 * rng.normal(size=(len(interval), time, channels)), []
+    width, lead = np.array([[3.0], [12.0]]), np.linspace(1, -0.6, 2 * channels).reshape(2, channels)
+    for i, (usual, spread) in enumerate(zip(interval, scatter, strict=True)):
+        peaks = np.cumsum(usual * np.exp(spread * rng.normal(size=4 * time // int(usual)))) - usual * rng.uniform(0, 2)
+        at.append(peaks[(peaks > -usual) & (peaks < time + usual)])
+        apart = np.arange(time) - at[-1][:, None]
+        # A sharp wave, and a slow one after it.
+        waves = np.exp(-0.5 * ((apart - np.array([0, 0.3 * usual])[:, None, None]) / width[:, None]) ** 2).sum(1)
+        x[i] += gain * (waves.T * [3.0, 1.0]) @ lead
+    return x.astype(np.float32), at
+
+
 def tiny_study(seed=0):
     """Eight people, 160 windows, two classes of breathing: regular, or weak and broken."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import heartbeats
 
 from neurostim import models
 from neurostim.excitation import engine, flow, parameterisation, targets
@@ -25,9 +26,11 @@ class Setup:
     """A teacher of random weights, a population and one compiled gradient, for one parameterisation."""
 
     def __init__(self, method):
-        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'pulses'}.get(method, 'windows')
+        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(method, 'windows')
         rng = np.random.default_rng(0)
         x = rng.normal(size=(200, *SHAPES[kind])).astype(np.float32)
+        if kind == 'long':
+            x = 0.3 * x + heartbeats(rng, np.full(200, 60.0), np.full(200, 0.1), time=600)[0]
         y = np.arange(200) % 3
         x[y == 1] *= 0.6
         self.population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, 'windows' if kind == 'long' else kind, y, 3)

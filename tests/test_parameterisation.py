@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import heartbeats
 from scipy import stats
 
 from neurostim.errors import UserError
@@ -23,6 +24,8 @@ FLOWS = ('flow', 'matched')
 def statistics(kind):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, *SHAPES[kind])).astype(np.float32)
+    if kind == 'long':
+        x = 0.3 * x + heartbeats(rng, np.full(300, 60.0), np.full(300, 0.1), time=600)[0]
     y = np.arange(300) % 2
     x[y == 1] *= 0.5
     population = fit_population(np.clip(x, 0, 1) if kind == 'images' else x, 'windows' if kind == 'long' else kind, y, 2)
@@ -35,7 +38,7 @@ def statistics(kind):
 
 
 def kind_of(name):
-    return {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'pulses'}.get(name, 'windows')
+    return {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(name, 'windows')
 
 
 def target(label=0):

@@ -73,11 +73,11 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     """
     choose(name, NAMES, 'excite.method')
     if name == 'banded' and 'banded/mean' not in population:
-        raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window that do not lie around an event "
-                        f"like a heartbeat, and this study's, of shape {shape}, are others: choose 'modulated' or 'mixture'")
+        raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window that do not lie around an "
+                        f"event like a heartbeat, and this study's, of shape {shape}, are others: choose 'modulated' or 'mixture'")
     if name == 'pulsed' and 'pulsed/mean' not in population:
-        raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's windows, "
-                        f"of shape {shape}, are none: choose 'modulated' or 'mixture'")
+        raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's "
+                        f"windows, of shape {shape}, are none: choose 'modulated' or 'mixture'")
     needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "

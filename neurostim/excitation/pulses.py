@@ -59,8 +59,8 @@ def owners(pulses: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def usual_width(x: np.ndarray) -> int | None:
-    """The width, in samples, of what changes fastest in the pulses of windows x [n, time, channels]: that by which most of the variance lies
-    in pulses; None where that is less than `LEAST_SHARE`."""
+    """The width, in samples, of what changes fastest in the pulses of windows x [n, time, channels]: that by which most of the variance
+    lies in pulses; None where that is less than `LEAST_SHARE`."""
     some = x[np.sort(np.random.default_rng(0).permutation(len(x))[:LOOKED_AT])]
     widths = 2 ** np.arange(1, max(2, int(math.log2(max(4, x.shape[1] // 40))) + 1))
     shares = [share(some, find(some, int(width))) for width in widths]
@@ -168,8 +168,8 @@ def knots(time: int, count: int) -> np.ndarray:
 
 
 def describe(trains: Trains) -> dict[str, np.ndarray]:
-    """What windows are described by, {part: [n, numbers]} in the order in which :func:`assemble` takes the parts: the logarithms of intervals
-    and of gains at knots, that of their pulses' scatter around the lines, the waveform, and the rest as bands see it."""
+    """What windows are described by, {part: [n, numbers]}: the logarithms of intervals and of gains at knots, those of their scatter around
+    the lines, the waveform, and the rest as bands see it."""
     n, time, _ = trains.rest.shape
     count = count_knots(time, trains.interval)
     interval, gain = np.full((n, count), math.log(trains.interval)), np.zeros((n, count))
@@ -179,7 +179,8 @@ def describe(trains: Trains) -> dict[str, np.ndarray]:
             interval[i], scatter[i, 0] = _line((own[1:] + own[:-1]) / 2, np.log(np.diff(own)), time, count)
             gain[i], scatter[i, 1] = _line(own, np.log(trains.gains[i]), time, count)
     rest = bands.split(trains.rest.astype(np.float32))
-    return {'interval': interval, 'gain': gain, 'scatter': scatter, 'waveform': trains.waveforms.reshape(n, -1), 'rest': rest.reshape(n, -1)}
+    return {'interval': interval, 'gain': gain, 'scatter': scatter, 'waveform': trains.waveforms.reshape(n, -1),
+            'rest': rest.reshape(n, -1)}
 
 
 def _line(at, values, time, count):
@@ -211,7 +212,7 @@ def times(interval, scatter, start, deviations, usual, time: int):
     t = jnp.arange(time, dtype=jnp.float32)
     shortest, longest = (math.log(bound) for bound in INTERVALS)
     along = usual * jnp.exp(jnp.clip(jnp.interp(t, knots(time, len(interval)), interval) - jnp.log(usual), shortest, longest))
-    passed = start + jnp.cumsum(1 / along)  # pulses until then
+    passed = start + t / usual + jnp.cumsum(1 / along - 1 / usual)  # pulses until then; so written, little is lost by rounding
     number = jnp.arange(len(deviations))
     at = jnp.interp(number, passed, t)
     at = jnp.where(number < passed[0], (number - passed[0]) * along[0], at)

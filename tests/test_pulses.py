@@ -1,0 +1,188 @@
+"""Trains of pulses: those that are there are found, and draws have pulses as windows of their class have them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import heartbeats
+
+from neurostim import rehearsal
+from neurostim.errors import UserError
+from neurostim.excitation import bands, marginals, parameterisation, pulses
+from neurostim.excitation.population import fit_population
+
+QUICK_COMPILE = True
+TIME = 1200
+
+
+def recordings(n=400, seed=0):
+    """(windows, classes): in the second class pulses are nearer to each other, and come irregularly."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    interval = np.array([90.0, 70.0])[y] * np.exp(0.1 * rng.normal(size=n))
+    return heartbeats(rng, interval, np.array([0.02, 0.15])[y])[0], y
+
+
+@pytest.fixture(scope='module')
+def found():
+    x, y = recordings()
+    return x, y, pulses.find(x, pulses.usual_width(x))
+
+
+@pytest.fixture(scope='module')
+def drawn(found):
+    """(draws, the class of each, population)."""
+    x, y, _ = found
+    population = fit_population(x, 'windows', y, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marginals, 'DRAWS', 512)  # of the maps, which are not looked at here
+        population.update(marginals.fit(population, x.shape[1:], x))
+    return *parameterisation.unexcited('pulsed', x.shape[1:], population, 400, 1), population
+
+
+@pytest.mark.parametrize('gain', [1.0, 5.0])
+def test_pulses_are_where_they_were_put(gain):
+    rng = np.random.default_rng(0)
+    x, at = heartbeats(rng, rng.uniform(60, 100, 40), rng.uniform(0, 0.15, 40), gain)
+    trains = pulses.find(x, pulses.usual_width(x))
+    inside = [own[(own > 15) & (own < TIME - 15)] for own in at]
+    missed = [np.abs(own[:, None] - there).min(0).max() for own, there in zip(trains.pulses, inside, strict=True)]
+    assert np.mean(np.array(missed) < 3) > 0.9  # few windows miss one
+    extra = sum(len(own) for own in trains.pulses) / sum(map(len, inside))
+    assert 0.97 < extra < 1.06  # those at the edges besides
+    assert pulses.share(x, trains) > 0.8
+
+
+def test_what_is_taken_apart_adds_up(found):
+    x, _, trains = found
+    for i in (0, 1):
+        own, offset = pulses.owners(trains.pulses[i], TIME)
+        at = offset - trains.offsets[0]
+        there = (at >= 0) & (at < len(trains.offsets))
+        train = np.where(there[:, None], trains.waveforms[i][np.clip(at, 0, len(trains.offsets) - 1)], 0) * trains.gains[i][own][:, None]
+        np.testing.assert_allclose(train + trains.rest[i], x[i], atol=1e-5)
+        edges = trains.pulses[i][:-1] + (1 - pulses.BEFORE) * np.diff(trains.pulses[i])
+        np.testing.assert_array_equal(own, (np.arange(TIME)[:, None] >= edges).sum(1))
+
+
+@pytest.mark.parametrize('make', [
+    lambda rng: rng.normal(size=(60, TIME, 2)),
+    lambda rng: np.cumsum(rng.normal(size=(60, TIME, 2)), 1) / 30], ids=['noise', 'drift'])
+def test_where_there_are_no_pulses_none_are_made_up(make):
+    x = make(np.random.default_rng(0)).astype(np.float32)
+    assert pulses.usual_width(x) is None and pulses.usual_width(np.zeros_like(x)) is None
+    population = fit_population(x, 'windows', np.arange(60) % 2, 2)
+    assert not any(name.startswith('pulsed') for name in population)
+    with pytest.raises(UserError, match="'pulsed' needs .* choose 'modulated'"):
+        parameterisation.make('pulsed', x.shape[1:], population)
+
+
+def test_windows_without_pulses_may_be_among_others():
+    rng = np.random.default_rng(0)
+    x = heartbeats(rng, np.full(60, 80.0), np.full(60, 0.05))[0]
+    x[:6] = rng.normal(size=(6, TIME, 2)).cumsum(1) / 30
+    x[6] = 0
+    trains = pulses.find(x, 8)
+    assert len(trains.pulses[6]) == 0 and not trains.waveforms[6].any() and all(len(own) > 10 for own in trains.pulses[7:])
+    np.testing.assert_array_equal(trains.rest[6], x[6])
+    parts = pulses.describe(trains)
+    assert all(np.isfinite(part).all() and len(part) == 60 for part in parts.values())
+
+
+def test_intervals_and_their_scatter_are_described(found):
+    _, y, trains = found
+    parts = pulses.describe(trains)
+    for label, usual, scatter in ((0, 90, 0.02), (1, 70, 0.15)):
+        interval = np.exp(parts['interval'][y == label]).mean()
+        assert abs(interval - usual) < 0.05 * usual
+        assert 0.6 * scatter < np.exp(np.median(parts['scatter'][y == label, 0])) < 1.4 * scatter
+
+
+def test_pulses_come_when_asked():
+    interval = np.log(np.linspace(60, 100, 8))
+    count = pulses.most_pulses(len(interval))
+    assert count >= TIME / 60 + 3
+    at = np.asarray(pulses.times(jnp.asarray(interval, jnp.float32), 0.0, 0.3, jnp.zeros(count), 80.0, TIME))
+    assert at[0] <= 0 and at[-1] >= TIME and (np.diff(at) > 0).all()
+    inside = (at[1:] < TIME) & (at[:-1] > 0)
+    middle = ((at[1:] + at[:-1]) / 2)[inside]
+    np.testing.assert_allclose(np.diff(at)[inside], np.exp(np.interp(middle, pulses.knots(TIME, 8), interval)), rtol=0.03)
+    deviations = jax.random.normal(jax.random.key(0), (count,))
+    scattered = np.asarray(pulses.times(jnp.asarray(interval, jnp.float32), 0.1, 0.3, deviations, 80.0, TIME))
+    assert 0.06 < np.std(np.log(np.diff(scattered) / np.diff(at))) < 0.14
+
+
+def test_its_derivative_is_that_of_finite_differences(found):
+    _, _, trains = found
+    parts = {name: jnp.asarray(part[1], jnp.float32) for name, part in pulses.describe(trains).items()}
+    size = len(parts['interval'])
+    # Nothing where one pulse's samples end and the next one's begin: there no derivative says what happens.
+    parts['waveform'] = (jnp.exp(-0.5 * (trains.offsets[:, None] / 7.0) ** 2) * jnp.array([3.0, -2.0])).astype(jnp.float32).ravel()
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=(len(bands.edges(TIME)) - 1, TIME, 2)), jnp.float32)
+    deviations = jax.random.normal(jax.random.key(0), (2, pulses.most_pulses(size)))
+    smooth = jnp.asarray(np.cumsum(np.random.default_rng(1).normal(size=(TIME, 2)), 0), jnp.float32) / 100
+    value = jax.jit(lambda p: (smooth * pulses.assemble(p, noise, 0.3, deviations, 80.0, float(trains.offsets[0]))).mean())
+    slope = jax.grad(value)(parts)
+    rng = np.random.default_rng(2)
+    for name, part in parts.items():
+        step, h = jnp.asarray(rng.normal(size=part.shape), jnp.float32), 2e-3
+        ahead, behind = (value({**parts, name: part + sign * h * step}) for sign in (1, -1))
+        np.testing.assert_allclose((slope[name] * step).sum(), (ahead - behind) / (2 * h), rtol=0.05, atol=2e-4, err_msg=name)
+
+
+def test_draws_have_the_pulses_of_their_class(found, drawn):
+    x, y, real = found
+    draws, made_for, population = drawn
+    made = pulses.find(draws, 8)
+    assert abs(pulses.share(draws, made) - pulses.share(x, real)) < 0.06
+    theirs, its = pulses.describe(made), pulses.describe(real)
+    for label in (0, 1):
+        mean = [np.exp(parts['interval'][of == label].mean()) for parts, of in ((theirs, made_for), (its, y))]
+        assert abs(mean[0] - mean[1]) < 3
+        scatter = [np.exp(np.median(parts['scatter'][of == label, 0])) for parts, of in ((theirs, made_for), (its, y))]
+        assert 0.7 < scatter[0] / scatter[1] < 1.4
+        waveforms = [trains.waveforms[of == label].mean(0) for trains, of in ((made, made_for), (real, y))]
+        core = [w[-trains.offsets[0] - 20:-trains.offsets[0] + 40] for w, trains in zip(waveforms, (made, real), strict=True)]
+        assert np.corrcoef(core[0].ravel(), core[1].ravel())[0, 1] > 0.97
+
+
+def test_of_draws_is_seen_what_is_seen_of_windows(found, drawn):
+    x, *_ = found
+    seen, made = (bands.split(a).reshape(len(a), -1) for a in (x, drawn[0]))
+    assert np.abs((made.mean(0) - seen.mean(0)) / seen.std(0)).mean() < 0.15
+    assert 0.75 < np.median(made.std(0) / seen.std(0)) < 1.25
+
+
+def test_a_waveform_is_no_windows_own(found, drawn):
+    """Draws' waveforms lie no nearer to those of windows than windows' lie to each other."""
+    _, _, real = found
+    made = pulses.find(drawn[0], 8)
+    length = min(len(made.offsets), len(real.offsets)) // 2
+    middle = [trains.waveforms[:, -trains.offsets[0] - length // 2:-trains.offsets[0] + length].reshape(len(trains.waveforms), -1)
+              for trains in (made, real)]
+    to_real = np.linalg.norm(middle[0][:, None] - middle[1][None], axis=2).min(1)
+    apart = np.linalg.norm(middle[1][:, None] - middle[1][None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert np.median(to_real) > 0.9 * np.median(apart.min(1))
+
+
+def test_a_study_with_pulses_rehearses_them_and_takes_them_where_nothing_is_asked(drawn):
+    _, _, population = drawn
+    assert parameterisation.usual(population) == 'pulsed'
+    assert [way['method'] for way in rehearsal.ways(population)] == ['pulsed'] * 3 + ['banded'] * 3
+
+
+def test_long_windows_around_an_event_keep_their_phases():
+    """They have a mixture, and nothing that lets waves begin anywhere."""
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    beat = np.exp(-0.5 * ((np.arange(200) - 80) / np.where(y, 14, 6)[:, None]) ** 2)
+    x = (beat[..., None] * np.linspace(-1, 1, 12) + 0.1 * rng.normal(size=(80, 200, 12))).astype(np.float32)
+    population = fit_population(x, 'windows', y, 2)
+    assert {way['method'] for way in rehearsal.ways(population)} == {'mixture'}
+    population.update(marginals.fit(population, x.shape[1:], x))
+    draws, made_for = parameterisation.unexcited('mixture', x.shape[1:], population, 100, 0)
+    for label in (0, 1):
+        assert np.corrcoef(draws[made_for == label].mean(0).ravel(), x[y == label].mean(0).ravel())[0, 1] > 0.9
+    with pytest.raises(UserError, match="'banded' needs"):
+        parameterisation.make('banded', x.shape[1:], population)
