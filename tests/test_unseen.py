@@ -7,20 +7,20 @@ import pytest
 from absl.testing import flagsaver
 from scipy import stats
 
-from experiments import unseen, unseen_studies
+from experiments import simulation, unseen, unseen_hearts, unseen_studies
 from neurostim.data import own_study
 from neurostim.errors import UserError
 
 FEW = {'digits': {}, 'breast_cancer': {}, 'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4},
        'sleep_eeg': {'n': 120, 'people': 4}, 'large': {'n': 300, 'people': 6}, 'small': {'n': 60},
        'beats': {'n': 400, 'people': 6}, 'features': {'n': 400, 'people': 6}, 'tissue': {'n': 200, 'people': 6},
-       'twelve_leads': {'n': 120, 'people': 24}, 'imagined_movement': {'people': 4, 'windows': 6}}
+       'twelve_leads': {'n': 120, 'people': 24}, 'night_ecg': {'n': 60, 'people': 6}, 'imagined_movement': {'people': 4, 'windows': 6}}
 
 
 @pytest.mark.parametrize('name', FEW)
 def test_a_seed_is_a_study(name, tmp_path, monkeypatch):
     """Loaded as a user's own, it is whole and finite; again from the same seed it is the same."""
-    made, again = (getattr(unseen_studies, name)(3, **FEW[name]) for _ in range(2))
+    made, again = (getattr(unseen_studies if hasattr(unseen_studies, name) else unseen_hearts, name)(3, **FEW[name]) for _ in range(2))
     assert made.keys() == again.keys() and all(np.array_equal(made[key], again[key]) for key in made)
     monkeypatch.setitem(unseen_studies.STUDIES, name, lambda seed: made)
     study = own_study.load(path=unseen.write_study(name, tmp_path))
@@ -29,18 +29,18 @@ def test_a_seed_is_a_study(name, tmp_path, monkeypatch):
 
 def test_people_tested_are_others(tmp_path, monkeypatch):
     """And as many as were asked for; the windows to learn from are those of the study without them."""
-    made = unseen_studies.tested_on_others(unseen_studies.small, 40, 5)(3)
+    made = unseen_studies.tested_on_others(unseen_hearts.small, 40, 5)(3)
     monkeypatch.setitem(unseen_studies.STUDIES, 'small', lambda seed: made)
     study = own_study.load(path=unseen.write_study('small', tmp_path))
     known, others = study.part(test=False), study.part(test=True)
-    assert np.array_equal(known.x, unseen_studies.small(3)['x'])
+    assert np.array_equal(known.x, unseen_hearts.small(3)['x'])
     assert len(others.y) == 40 and len(np.unique(others.subject)) == 5 and not set(others.subject) & set(known.subject)
     assert not np.isin(others.x[:, 0, 0], known.x[:, 0, 0]).any()
 
 
 def test_limb_leads_follow_from_two():
     """III is II - I, and the augmented ones, each a limb against the mean of the others, add up to nothing."""
-    leads = unseen_studies.twelve_leads(0, n=20, people=10)
+    leads = unseen_hearts.twelve_leads(0, n=20, people=10)
     of = dict(zip(leads['channels'].tolist(), np.moveaxis(leads['x'], -1, 0), strict=True))
     np.testing.assert_allclose(of['I'] + of['III'], of['II'], atol=1e-5)
     np.testing.assert_allclose(of['aVR'] + of['aVL'] + of['aVF'], 0, atol=1e-5)
@@ -53,7 +53,7 @@ def test_a_dead_channel_is_dead():
 
 def test_rates_of_coloured_noise():
     """The steeper its spectrum, the smoother the noise; its standard deviation is 1."""
-    noises = [unseen_studies.coloured_noise(np.random.default_rng(0), (50, 400), slope) for slope in (0.0, 1.0, 2.0)]
+    noises = [simulation.coloured_noise(np.random.default_rng(0), (50, 400), slope) for slope in (0.0, 1.0, 2.0)]
     steps = [np.diff(noise, axis=1).std() for noise in noises]
     assert np.allclose([noise.std() for noise in noises], 1, atol=1e-3) and steps == sorted(steps, reverse=True)
 
