@@ -130,37 +130,42 @@ def twelve_leads(seed: int, n: int = 3000, people: int = 600) -> dict[str, np.nd
             'sampling_rate_hz': np.float32(rate)}
 
 
-def night_ecg(seed: int, n: int = 3000, people: int = 40) -> dict[str, np.ndarray]:
-    """Minutes of one lead of ECG at 100 Hz, 6 000 samples each, of people who sleep: their breathing is steady, or it stops and starts.
+def rhythms(seed: int, n: int = 2400, people: int = 60) -> dict[str, np.ndarray]:
+    """Minutes of one lead of ECG at 100 Hz, 6 000 samples each: sinus rhythm, atrial fibrillation, or sinus rhythm with many early beats.
 
-    Stopping slows the heart and starting quickens it, a swing of 25 to 60 s; most people's beats are smaller meanwhile. Hearts follow the
-    breath, more or less, and their rate drifts in steady minutes too.
+    An early beat is wide, of a shape of its person's own, and the next one comes late. Sinus rhythm has a few of them too; some people's
+    heart follows the breath closely, and most people have minutes of two kinds.
     """
     rng, time, rate = np.random.default_rng(seed), 6000, 100.0
     subject = np.sort(invented_people(rng, n, people))
-    y = (rng.random(n) < rng.beta(1.2, 1.8, people)[subject]).astype(int)
+    kinds = np.stack([rng.permutation(3)[:2] for _ in range(people)])
+    y = np.where(rng.random(n) < .9, kinds[subject, rng.integers(0, 2, n)], 0)
     place, width = np.array([[-.17, -.03, 0, .035, .28], [.028, .012, .014, .014, .055]])  # P, Q, R, S, T: seconds
     waves = np.array([.12, -.08, 1, -.25, .28]) * np.exp(rng.normal(0, .3, (people, 5)))
-    beat_s, stretch = np.clip(rng.normal(.95, .12, people), .65, 1.3), np.exp(rng.normal(0, .08, people))
-    breath_hz, follows = rng.normal(.25, .03, people), np.exp(rng.normal(-3.7, .5, people))
-    swings, shrinks = np.exp(rng.normal(-2.3, .4, people)), np.clip(rng.normal(.12, .08, people), 0, .4)
-    seconds = np.arange(-2, 62, .25)
+    early = np.array([0, 0, .9, -.3, -.3]) * np.exp(rng.normal(0, .3, (people, 5))) * rng.choice([-1, 1], (people, 1), p=[.3, .7])
+    beat_s, stretch = np.clip(rng.normal(.9, .12, people), .6, 1.25), np.exp(rng.normal(0, .08, people))
+    breath_hz, follows = rng.normal(.25, .03, people), np.exp(rng.normal(-3.3, .6, people))
     x = np.zeros((n, time, 1), np.float32)
     for i in range(n):
-        who = subject[i]
-        phase = 2 * np.pi * (np.cumsum(np.full(len(seconds), .25 / rng.uniform(25, 60))) + rng.uniform())
-        swing = y[i] * np.exp(rng.normal(0, .4)) * (np.sin(phase) + .4 * np.sin(2 * phase))  # slow, then suddenly fast
-        drift = .04 * np.exp(rng.normal(0, .6)) * coloured_noise(rng, (1, len(seconds)), 2.0)[0]
-        breath = np.sin(2 * np.pi * (breath_hz[who] * seconds + rng.uniform())) * np.exp(-y[i] * (1 + np.sin(phase)))
-        interval = beat_s[who] * np.exp(rng.normal(0, .06) + swings[who] * swing + drift + follows[who] * breath)
-        passed = np.cumsum(.25 / interval)
-        peaks = np.interp(np.arange(1, passed[-1]), passed, seconds) + rng.normal(0, .005, len(np.arange(1, passed[-1])))
-        size = np.interp(peaks, seconds, 1 + shrinks[who] * (.5 * breath - swing))
-        for peak, height in zip(peaks, size, strict=True):
+        who, fibrillates = subject[i], y[i] == 1
+        pace = beat_s[who] * np.exp(rng.normal(0, .08)) * (.85 if fibrillates else 1)
+        beats = np.arange(int(64 / pace) + 20)
+        spread = rng.normal(0, .16 if fibrillates else .02, len(beats))
+        breath = follows[who] * (not fibrillates) * np.sin(2 * np.pi * (breath_hz[who] * pace * beats + rng.uniform()))
+        interval = pace * np.exp(spread + breath)
+        is_early = rng.random(len(beats)) < (rng.uniform(.08, .3) if y[i] == 2 else rng.uniform(0, .015))
+        is_early[1:] &= ~is_early[:-1]
+        ahead = is_early * rng.uniform(.25, .45, len(beats))
+        peaks = np.cumsum(interval * (1 - ahead + np.append(0, ahead[:-1]))) - rng.uniform(1, 2)
+        for peak, other in zip(peaks, is_early, strict=True):
             own = slice(max(0, int((peak - .5) * rate)), max(0, int((peak + .8) * rate)))
-            late = (np.arange(time)[own, None] / rate - peak - place * stretch[who]) / (width * stretch[who])
-            x[i, own, 0] += height * np.exp(-.5 * late ** 2) @ waves[who]
-    x += coloured_noise(rng, x.shape, 1.8) * .08 * np.exp(rng.normal(0, .5, (n, 1, 1))) + .02 * rng.normal(size=x.shape)
+            widths = width * stretch[who] * (np.array([1, 1, 3, 3, 1.3]) if other else 1)
+            late = (np.arange(time)[own, None] / rate - peak - place * stretch[who]) / widths
+            height = (early if other else waves)[who] * ([0, 1, 1, 1, 1] if fibrillates else 1)
+            x[i, own, 0] += np.exp(-.5 * late ** 2) @ (height * rng.normal(1, .04))
+        if fibrillates:
+            x[i, :, 0] += .04 * np.sin(2 * np.pi * np.cumsum(6 + .5 * rng.normal(size=time)) / rate)
+    x += coloured_noise(rng, x.shape, 1.8) * .1 * np.exp(rng.normal(0, .5, (n, 1, 1))) + .03 * rng.normal(size=x.shape)
     x *= np.exp(rng.normal(0, .3, people))[subject][:, None, None]
-    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['steady', 'stopping']),
+    return {'x': x.astype(np.float32), 'y': y, 'subject': subject, 'classes': np.array(['sinus', 'fibrillation', 'early beats']),
             'channels': np.array(['ECG']), 'sampling_rate_hz': np.float32(rate)}

@@ -292,4 +292,4 @@ def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, peo
 STUDIES = {'digits': digits, 'breast_cancer': breast_cancer, 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
            'sleep_eeg': tested_on_others(sleep_eeg, 2000, 40), 'large': large, 'small': tested_on_others(hearts.small, 2000, 80),
            'beats': hearts.beats, 'features': features, 'tissue': tissue, 'twelve_leads': hearts.twelve_leads,
-           'night_ecg': hearts.night_ecg, 'imagined_movement': imagined_movement}
+           'rhythms': hearts.rhythms, 'imagined_movement': imagined_movement}

@@ -14,7 +14,7 @@ from neurostim.errors import UserError
 FEW = {'digits': {}, 'breast_cancer': {}, 'accelerometer': {'people': 4, 'windows': 2}, 'rare_spikes': {'n': 400, 'people': 4},
        'sleep_eeg': {'n': 120, 'people': 4}, 'large': {'n': 300, 'people': 6}, 'small': {'n': 60},
        'beats': {'n': 400, 'people': 6}, 'features': {'n': 400, 'people': 6}, 'tissue': {'n': 200, 'people': 6},
-       'twelve_leads': {'n': 120, 'people': 24}, 'night_ecg': {'n': 60, 'people': 6}, 'imagined_movement': {'people': 4, 'windows': 6}}
+       'twelve_leads': {'n': 120, 'people': 24}, 'rhythms': {'n': 60, 'people': 6}, 'imagined_movement': {'people': 4, 'windows': 6}}
 
 
 @pytest.mark.parametrize('name', FEW)
