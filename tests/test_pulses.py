@@ -65,9 +65,19 @@ def test_what_is_taken_apart_adds_up(found):
         np.testing.assert_array_equal(own, (np.arange(TIME)[:, None] >= edges).sum(1))
 
 
+def test_pulses_are_seen_in_other_noise():
+    """Of nine times their variance, but slower."""
+    rng = np.random.default_rng(0)
+    x = heartbeats(rng, rng.uniform(60, 100, 60), np.full(60, 0.05))[0]
+    drift = np.cumsum(rng.normal(size=x.shape), 1)
+    assert pulses.usual_width((x + 3 * x.std() * drift / drift.std()).astype(np.float32)) in (2, 4, 8)
+
+
 @pytest.mark.parametrize('make', [
     lambda rng: rng.normal(size=(60, TIME, 2)),
-    lambda rng: np.cumsum(rng.normal(size=(60, TIME, 2)), 1) / 30], ids=['noise', 'drift'])
+    lambda rng: np.cumsum(rng.normal(size=(60, TIME, 2)), 1) / 30,
+    lambda rng: (np.sin(2 * np.pi * (np.arange(TIME) / rng.uniform(40, 100, (60, 1)) + rng.uniform(size=(60, 1))))[..., None]
+                 + 0.3 * rng.normal(size=(60, TIME, 2)))], ids=['noise', 'drift', 'rhythm'])
 def test_where_there_are_no_pulses_none_are_made_up(make):
     x = make(np.random.default_rng(0)).astype(np.float32)
     assert pulses.usual_width(x) is None and pulses.usual_width(np.zeros_like(x)) is None

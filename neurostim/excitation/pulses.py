@@ -17,7 +17,7 @@ from neurostim.excitation import bands
 
 FEWEST = 3  # pulses in a window that has any
 LEAST_HAVE = 0.5  # of windows have pulses, where a study has
-LEAST_SHARE = 0.55  # of the variance lies in pulses: noise of one rhythm looked at as if it were pulses comes to less (BUILD_NOTES)
+LEAST_MORE = 0.07  # of the variance lies in pulses, than of noise with the same spectrum: any rhythm looks somewhat like pulses
 LOOKED_AT = 150  # windows by which the width of what changes fastest in a pulse is chosen
 BEFORE = 0.4  # of the interval between two pulses belongs to the second one
 REACH = (0.5, 0.85)  # of the usual interval: how far a waveform reaches before and after its pulse
@@ -60,11 +60,17 @@ def owners(pulses: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray]:
 
 def usual_width(x: np.ndarray) -> int | None:
     """The width, in samples, of what changes fastest in the pulses of windows x [n, time, channels]: that by which most of the variance
-    lies in pulses; None where that is less than `LEAST_SHARE`."""
-    some = x[np.sort(np.random.default_rng(0).permutation(len(x))[:LOOKED_AT])]
-    widths = 2 ** np.arange(1, max(2, int(math.log2(max(4, x.shape[1] // 40))) + 1))
-    shares = [share(some, find(some, int(width))) for width in widths]
-    return int(widths[np.argmax(shares)]) if max(shares) >= LEAST_SHARE else None
+    lies in pulses; None where it never is more, by `LEAST_MORE`, than of noise whose spectra are the windows'."""
+    rng = np.random.default_rng(0)
+    some = x[np.sort(rng.permutation(len(x))[:LOOKED_AT])]
+    spectrum = np.fft.rfft(some, axis=1)
+    turn = np.exp(2j * np.pi * rng.uniform(size=(*spectrum.shape[:2], 1)))  # the same in all channels
+    turn[:, 0] = 1
+    noise = np.fft.irfft(spectrum * turn, x.shape[1], axis=1)
+    widths = [2**power for power in range(1, max(2, int(math.log2(max(4, x.shape[1] // 40))) + 1))]
+    shares = {width: share(some, find(some, width)) for width in widths}
+    shaped = [width for width in widths if shares[width] >= share(noise, find(noise, width)) + LEAST_MORE]
+    return max(shaped, key=shares.get, default=None)
 
 
 def share(x: np.ndarray, trains: Trains | None) -> float:
