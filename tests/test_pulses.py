@@ -9,7 +9,7 @@ from conftest import heartbeats
 from neurostim import rehearsal
 from neurostim.errors import UserError
 from neurostim.excitation import bands, marginals, parameterisation, pulses
-from neurostim.excitation.population import fit_population
+from neurostim.excitation.population import fit_population, pulsed
 
 QUICK_COMPILE = True
 TIME = 1200
@@ -33,10 +33,9 @@ def found():
 def drawn(found):
     """(draws, the class of each, population)."""
     x, y, _ = found
-    population = fit_population(x, 'windows', y, 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(marginals, 'DRAWS', 512)  # of the maps, which are not looked at here
-        population.update(marginals.fit(population, x.shape[1:], x))
+    population = {**pulsed(x, y, 2, 0), 'class_share': np.full(2, 0.5), 'bounds': np.array([-50.0, 50.0])}
+    population = {name: np.float32(value) for name, value in population.items()}
+    population.update(marginals.fit(population, x.shape[1:], x))
     return *parameterisation.unexcited('pulsed', x.shape[1:], population, 400, 1), population
 
 
@@ -176,10 +175,10 @@ def test_a_waveform_is_no_windows_own(found, drawn):
     assert np.median(to_real) > 0.9 * np.median(apart.min(1))
 
 
-def test_a_study_with_pulses_rehearses_them_and_takes_them_where_nothing_is_asked(drawn):
-    _, _, population = drawn
-    assert parameterisation.usual(population) == 'pulsed'
-    assert [way['method'] for way in rehearsal.ways(population)] == ['pulsed'] * 3 + ['banded'] * 3
+def test_a_study_with_pulses_rehearses_them_and_takes_them_where_nothing_is_asked():
+    there = dict.fromkeys(f'{name}/mean' for name in ('mixture', 'modulated', 'banded', 'pulsed'))
+    assert parameterisation.usual(there) == 'pulsed'
+    assert [way['method'] for way in rehearsal.ways(there)] == ['pulsed'] * 3 + ['banded'] * 3
 
 
 def test_long_windows_around_an_event_keep_their_phases():

@@ -23,6 +23,7 @@ BEFORE = 0.4  # of the interval between two pulses belongs to the second one
 REACH = (0.5, 0.85)  # of the usual interval: how far a waveform reaches before and after its pulse
 CHANGE, LIKENESS = 0.3, 0.45  # how strong a peak must be: of the strongest ones' change, and of the pulse that all are like on average
 GAINS = (0.2, 3.0)  # least and most of a pulse
+SEEN = 0.3  # of its usual energy must be within the window, or a pulse counts as one of gain 1
 USUAL_COUNTS = 0.5  # pulses, for which all windows' mean waveform counts beside a window's own
 KNOTS = 0.5  # for each pulse of a usual window
 FEWEST_KNOTS = 4
@@ -98,23 +99,25 @@ def find(x: np.ndarray, width: int) -> Trains | None:
     for _ in range(2):
         pulses = [_enough(_alike(row, own, _mean_waveform(row, own, offsets, none), offsets, width)) if len(own) else own
                   for row, own in zip(x - level, pulses, strict=True)]
-    have = [len(own) > 0 for own in pulses]
-    if np.mean(have) < LEAST_HAVE:
+    if np.mean([len(own) > 0 for own in pulses]) < LEAST_HAVE:
         return None
     usual = np.mean([_mean_waveform(row, own, offsets, none) for row, own in zip(x - level, pulses, strict=True) if len(own)], 0)
-    gains, waveforms, rest = [], np.zeros((len(x), *usual.shape)), np.array(x)
-    for i in np.flatnonzero(have):
-        waveforms[i] = _mean_waveform(x[i] - level[i], pulses[i], offsets, usual)
-        within, at, own = _within(pulses[i], offsets, x.shape[1])
-        plain = np.where(within[:, None], waveforms[i][at], 0)
-        size = np.bincount(own, (plain**2).sum(1), len(pulses[i]))
-        gain = np.bincount(own, (plain * (x[i] - level[i])).sum(1), len(pulses[i])) / np.maximum(size, 1e-12)
-        gain = np.where(size > 0.3 * size.mean(), np.clip(gain, *GAINS), 1)  # one at the edge is hardly seen
-        gains.append(gain)
-        rest[i] -= plain * gain[own][:, None]
-    filled = iter(gains)
-    return Trains(pulses, [next(filled) if there else np.ones(0) for there in have], offsets, waveforms, rest,
-                  float(np.median(np.concatenate([np.diff(own) for own in pulses]))))
+    apart = [_apart(row, own, offsets, usual) if len(own) else (none, np.ones(0), 0) for row, own in zip(x - level, pulses, strict=True)]
+    waveforms, gains, trains = zip(*apart, strict=True)
+    rest = np.stack([row - train for row, train in zip(x, trains, strict=True)])
+    interval = float(np.median(np.concatenate([np.diff(own) for own in pulses])))
+    return Trains(pulses, list(gains), offsets, np.stack(waveforms), rest, interval)
+
+
+def _apart(row, pulses, offsets, usual):
+    """The waveform of a window [time, channels], its pulses' gains and, of its shape, the train that they make."""
+    waveform = _mean_waveform(row, pulses, offsets, usual)
+    within, at, own = _within(pulses, offsets, len(row))
+    plain = np.where(within[:, None], waveform[at], 0)
+    size = np.bincount(own, (plain**2).sum(1), len(pulses))
+    gain = np.bincount(own, (plain * row).sum(1), len(pulses)) / np.maximum(size, 1e-12)
+    gain = np.where(size > SEEN * size.mean(), np.clip(gain, *GAINS), 1)
+    return waveform, gain, plain * gain[own][:, None]
 
 
 def _change(x, width):
