@@ -31,12 +31,12 @@ def found():
 
 @pytest.fixture(scope='module')
 def drawn(found):
-    """(draws, the class of each, population)."""
+    """(draws, the class of each)."""
     x, y, _ = found
     population = {**pulsed(x, y, 2, 0), 'class_share': np.full(2, 0.5), 'bounds': np.array([-50.0, 50.0])}
     population = {name: np.float32(value) for name, value in population.items()}
     population.update(marginals.fit(population, x.shape[1:], x))
-    return *parameterisation.unexcited('pulsed', x.shape[1:], population, 400, 1), population
+    return parameterisation.unexcited('pulsed', x.shape[1:], population, 400, 1)
 
 
 @pytest.mark.parametrize('gain', [1.0, 5.0])
@@ -141,7 +141,7 @@ def test_its_derivative_is_that_of_finite_differences(found):
 
 def test_draws_have_the_pulses_of_their_class(found, drawn):
     x, y, real = found
-    draws, made_for, population = drawn
+    draws, made_for = drawn
     made = pulses.find(draws, 8)
     assert abs(pulses.share(draws, made) - pulses.share(x, real)) < 0.06
     theirs, its = pulses.describe(made), pulses.describe(real)

@@ -342,16 +342,16 @@ def pulsed(shape) -> Parameterisation:
     itself, stays as it was drawn."""
     time, channels = shape
     bins = (time // 2, channels)
-    describe = _noisy_component('pulsed', bins, True)
+    start_noisy = _noisy_component('pulsed', bins, True)
 
     def start(population, key, target: Target):
-        draw_key, first_key, pulse_key = jax.random.split(key, 3)
-        variables, (_, (placing, grain)) = describe(population, draw_key, target)
-        pulse = jax.random.normal(pulse_key, (2, pulses.most_pulses(len(population['pulsed/unit_interval']))))
-        return variables, Context(variables, (placing, grain, jax.random.uniform(first_key), pulse))
+        draw_key, begin_key, pulse_key = jax.random.split(key, 3)
+        variables, (_, (placing, grain)) = start_noisy(population, draw_key, target)
+        deviations = jax.random.normal(pulse_key, (2, pulses.most_pulses(len(population['pulsed/unit_interval']))))
+        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations))
 
     def decode(population, variables, context):
-        placing, grain, first, pulse = context.fixed
+        placing, grain, begin, deviations = context.fixed
         low, high = population['pulsed/range']
         numbers = jnp.clip(_place(population, 'pulsed', variables['scores'], placing), low, high)
         units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS}
@@ -359,7 +359,7 @@ def pulsed(shape) -> Parameterisation:
         parts = {name: unit * part for (name, unit), part in zip(units.items(), jnp.split(numbers, ends[:-1]), strict=True)}
         parts['rest'] += population['pulsed/correction']
         noise = bands.noises(population['pulsed/share'] * grain * jnp.exp(1j * _phases(population, variables, 'pulsed')), time)
-        return pulses.assemble(parts, noise, first, pulse, population['pulsed/interval'], population['pulsed/first'])
+        return pulses.assemble(parts, noise, begin, deviations, population['pulsed/interval'], population['pulsed/first'])
 
     return Parameterisation(start, decode, _but_phases)
 

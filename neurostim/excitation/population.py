@@ -49,8 +49,7 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
       classes: int [n], the class of each window, for the mixture's class-conditional components.
     """
     flat = x.reshape(len(x), -1)
-    series = kind == 'windows' and x.shape[1] >= 16
-    anywhere = series and time_locked_share(x, classes) <= LOCKED
+    anywhere = kind == 'windows' and x.shape[1] >= 16 and time_locked_share(x, classes) <= LOCKED
     population = gaussian(flat, seed)
     population.update(shifted_mixture(x, classes, n_classes, seed) if anywhere else mixture(flat, classes, n_classes, seed))
     if kind == 'images':
@@ -61,15 +60,14 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     else:  # nowhere near the data: a guard against runaway search, not a description of it
         low, high = -np.float32(4 * np.abs(x).max()), np.float32(4 * np.abs(x).max())
     population['bounds'] = np.array([low, high], np.float32)
-    if series:
+    if anywhere:
         most = SERIES_NUMBERS // x[0].size
         # As many of each class: a rare one must not be thinned out with the rest.
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
                                for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
-        if anywhere:
-            population.update(spectral(x[_some_rows(len(x), most, seed)]))
-            population.update(modulated(x[some], classes[some], n_classes, seed))
-        if anywhere and bands.suits(x.shape[1:]):
+        population.update(spectral(x[_some_rows(len(x), most, seed)]))
+        population.update(modulated(x[some], classes[some], n_classes, seed))
+        if bands.suits(x.shape[1:]):
             population.update(banded(x[some], classes[some], n_classes, seed))
             population.update(pulsed(x[some], classes[some], n_classes, seed))
     return {name: np.asarray(value, np.float32) for name, value in population.items()}
@@ -357,9 +355,10 @@ def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     fitted = mixture(numbers, classes, n_classes, seed)
     fitted.update(beyond_rank(numbers, classes, n_classes, fitted))
     phase, jitter = _between_channels(trains.rest)
-    start = np.cumsum([0, *(part.shape[1] for part in parts.values())])
-    fitted['mixture/rest'][start[3]:start[4]] = 0  # noise in a waveform would come again with every pulse
+    # Independent noise in a waveform would come again with every pulse.
+    fitted['mixture/rest'] *= np.concatenate([np.full(part.shape[1], name != 'waveform') for name, part in parts.items()])
     return {**{name.replace('mixture', 'pulsed'): value for name, value in fitted.items()},
+            # One for each number, so that their lengths say where a part ends.
             **{f'pulsed/unit_{name}': np.full(part.shape[1], units[name]) for name, part in parts.items()},
             'pulsed/range': np.percentile(bounded(numbers), [0.1, 99.9], axis=0), 'pulsed/phase': phase, 'pulsed/jitter': jitter,
             'pulsed/share': bands.shares(_power(trains.rest), x.shape[1]), 'pulsed/correction': np.zeros(parts['rest'].shape[1]),

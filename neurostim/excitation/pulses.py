@@ -16,11 +16,13 @@ import numpy as np
 from neurostim.excitation import bands
 
 FEWEST = 3  # pulses in a window that has any
-LEAST_HAVE = 0.5  # of windows have pulses, where a study has
+LEAST_WITH = 0.5  # of windows must have pulses, or the study has none
 LEAST_MORE = 0.07  # of the variance lies in pulses, than of noise with the same spectrum: any rhythm looks somewhat like pulses
 LOOKED_AT = 150  # windows by which the width of what changes fastest in a pulse is chosen
+STRONGEST = 0.98  # quantile of a window's change that its strongest peaks reach
 BEFORE = 0.4  # of the interval between two pulses belongs to the second one
 REACH = (0.5, 0.85)  # of the usual interval: how far a waveform reaches before and after its pulse
+APART = 3  # widths between two pulses at least, and how far from a pulse the middle of a waveform reaches
 CHANGE, LIKENESS = 0.3, 0.45  # how strong a peak must be: of the strongest ones' change, and of the pulse that all are like on average
 GAINS = (0.2, 3.0)  # least and most of a pulse
 SEEN = 0.3  # of its usual energy must be within the window, or a pulse counts as one of gain 1
@@ -87,10 +89,10 @@ def find(x: np.ndarray, width: int) -> Trains | None:
       width: samples, of what changes fastest.
 
     Returns:
-      None where fewer than `LEAST_HAVE` of the windows have pulses.
+      None where fewer than `LEAST_WITH` of the windows have pulses.
     """
     level = np.median(x, axis=1, keepdims=True)
-    pulses = [_enough(_peaks(row, CHANGE * np.quantile(row, 0.98), width)) for row in _change(x, width)]
+    pulses = [_enough(_peaks(row, CHANGE * np.quantile(row, STRONGEST), width)) for row in _change(x, width)]
     intervals = np.concatenate([np.diff(own) for own in pulses])
     if not len(intervals):
         return None
@@ -99,7 +101,7 @@ def find(x: np.ndarray, width: int) -> Trains | None:
     for _ in range(2):
         pulses = [_enough(_alike(row, own, _mean_waveform(row, own, offsets, none), offsets, width)) if len(own) else own
                   for row, own in zip(x - level, pulses, strict=True)]
-    if np.mean([len(own) > 0 for own in pulses]) < LEAST_HAVE:
+    if np.mean([len(own) > 0 for own in pulses]) < LEAST_WITH:
         return None
     usual = np.mean([_mean_waveform(row, own, offsets, none) for row, own in zip(x - level, pulses, strict=True) if len(own)], 0)
     apart = [_apart(row, own, offsets, usual) if len(own) else (none, np.ones(0), 0) for row, own in zip(x - level, pulses, strict=True)]
@@ -129,7 +131,7 @@ def _change(x, width):
 
 def _peaks(row, least, width):
     from scipy import signal
-    return signal.find_peaks(row, height=least, distance=3 * width)[0]
+    return signal.find_peaks(row, height=least, distance=APART * width)[0]
 
 
 def _enough(pulses):
@@ -155,8 +157,8 @@ def _mean_waveform(row, pulses, offsets, usual):
 def _alike(row, pulses, waveform, offsets, width):
     """Where a window [time, channels] is like the middle of a waveform."""
     from scipy import signal
-    first = max(0, -offsets[0] - 3 * width)
-    middle = waveform[first:-offsets[0] + 3 * width]
+    first = max(0, -offsets[0] - APART * width)
+    middle = waveform[first:-offsets[0] + APART * width]
     middle = middle - middle.mean(0)
     size = (middle**2).sum()
     if not size:
