@@ -157,14 +157,14 @@ def _digest_of(value) -> str:
 
 def _content(on: Ground, source: Source, x: np.ndarray) -> str:
     """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
-    return source.digest(x, on.student_steps, on.capacity)
+    return source.digest(x, on.student_steps, on.capacity, *filter(None, [on.teacher.shift]))
 
 
 def _train(sweep: Sweep, part: Part, task: comparison.Task, source: Source, x: np.ndarray, content: str) -> np.ndarray:
     """A student's probabilities on scaled windows x; kept by the content of what it learns from."""
     on = ground(sweep, part)
     cache = comparison.Cache(folder_of(sweep, part) / 'predictions', content)
-    return comparison.train_one(task, source, x, cache, training.TrainingOptions(steps=on.student_steps), on.capacity)
+    return comparison.train_one(task, source, x, cache, students.training_options(on.teacher.shift, on.student_steps), on.capacity)
 
 
 @functools.lru_cache(maxsize=4)  # to scale and to digest a large data set takes longer than to read what is kept of a student
@@ -204,11 +204,11 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
     on = ground(sweep, part)
     scaled = on.teacher.scaling.forward(on.study.x)
     people = association.choose_people(on.study)
-    train = functools.cache(lambda: association.train_attackers(on.study, scaled, people) if people else [])
+    train = functools.cache(lambda: association.train_attackers(on.study, scaled, people, shift=on.teacher.shift) if people else [])
     results = {}
     for method in ('', *attack.methods):
         x = on.teacher.scaling.forward(dataset(sweep, part, Made(method, 0))[0].x) if method else scaled[:0]
-        digest = _digest_of([_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest()])
+        digest = _digest_of([_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *filter(None, [on.teacher.shift])])
         path = folder_of(sweep, part) / 'attacks' / f'{digest}.json'
         try:
             results[method] = json.loads(path.read_text())

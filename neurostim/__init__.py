@@ -54,12 +54,12 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0):
     """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
 
     Args:
-      teacher: only its scaling is used, which travels with the stimuli.
+      teacher: only its scaling is used, and whether windows may begin anywhere.
     """
     from neurostim import students
     from neurostim.sources import synthetic_source
     source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, stimuli.surprise)
-    student = students.fit(name, source, seed)
+    student = students.fit(name, source, seed, students.training_options(teacher.shift))
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 

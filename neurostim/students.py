@@ -70,8 +70,18 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
-        return _fit_network(name, source, seed, options or training.TrainingOptions(steps=STEPS), capacity or (None, None))
+        return _fit_network(name, source, seed, options or training_options(0.0), capacity or (None, None))
     return _fit_classical(name, source, seed)
+
+
+def training_options(teacher_shift: float, steps: int = STEPS) -> training.TrainingOptions:
+    """How networks are trained, twins and students of stimuli alike: on windows that are shifted as the teacher's were, if it was found
+    that these may begin anywhere. Of long windows there are few to learn from, and some networks learn nothing of them as they begin.
+
+    Args:
+      teacher_shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
+    """
+    return training.TrainingOptions(steps=steps, shift=teacher_shift)
 
 
 def is_deterministic(name: str) -> bool:

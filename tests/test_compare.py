@@ -40,7 +40,7 @@ class Loud(association.Attacker):
 @pytest.fixture(scope='module', autouse=True)
 def quick_attackers():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(association, 'train_attackers', lambda *_: [Loud()])
+        patch.setattr(association, 'train_attackers', lambda *_, **__: [Loud()])
         yield
 
 
@@ -405,7 +405,8 @@ def test_the_twin_is_that_of_evaluate(done, study):
     held = on.real['real'].held
     sources = {**on.real, 'stimuli': on.real['real_soft'], 'control': on.real['real_soft']}
     validation = (on.real['real'].x[held], on.study.part(test=False).y[held])
-    trained = comparison.train_all(('knn',), 2, sources, on.test_x, validation, comparison.Cache(None, ''), 5)
+    networks = students.training_options(0.0, 5)
+    trained = comparison.train_all(('knn',), 2, sources, on.test_x, validation, comparison.Cache(None, ''), networks)
     _, mine = sweep.twins(own, Part(study), Twin('knn'))
     np.testing.assert_allclose(mine[0], trained[comparison.Task('knn', 'real', 0)], atol=1e-6)
 

@@ -1,5 +1,6 @@
 """The comparison: every student is trained as often as announced, and its twin is chosen fairly, by windows that it has not seen."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ from conftest import tiny_study
 
 from neurostim import students
 from neurostim.errors import UserError
-from neurostim.evaluation import comparison, phase, utility
+from neurostim.evaluation import association, comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Task
 from neurostim.excitation.records import Stimuli
 from neurostim.sources import Source, as_frequent_as_made, digest, synthetic_source
@@ -16,6 +17,7 @@ from neurostim.sources import Source, as_frequent_as_made, digest, synthetic_sou
 QUICK_COMPILE = True
 NAMES = ('mlp', 'knn', 'random_forest')
 SEEDS, STEPS = 2, 20
+NETWORKS = students.training_options(0.0, STEPS)
 
 
 @pytest.fixture(scope='module')
@@ -71,7 +73,7 @@ def record(monkeypatch, study, parts):
 
 
 def train(parts, folder=None, digest='d' * 64, names=NAMES, progress=lambda done: None):
-    return comparison.train_all(names, SEEDS, *parts, Cache(folder, digest), STEPS, progress)
+    return comparison.train_all(names, SEEDS, *parts, Cache(folder, digest), NETWORKS, progress)
 
 
 # ---------------------------------------------------------------------------------------------------- sources
@@ -180,7 +182,7 @@ def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held
     monkeypatch.setattr(students, 'fit', spy)
     test = study.part(test=True)
     found = comparison.train_all(('random_forest',), 1, sources, teacher.scaling.forward(test.x), (real.x[held], learning.y[held]),
-                                 Cache(None, ''), STEPS)
+                                 Cache(None, ''), NETWORKS)
     assert utility.score(test.y, found[Task('random_forest', 'real', 0)])['kappa'] > 0.8
     whole = [targets for rows, targets in fitted if rows == len(real.x)]
     assert len(whole) == 3 and any(targets is sources['real'].targets for targets in whole)
@@ -273,7 +275,7 @@ def test_an_error_in_training_is_not_swallowed(parts, monkeypatch):
 @pytest.fixture(scope='module')
 def compared(parts, study):
     """(predictions, rows, matrices) of real students."""
-    predictions = comparison.train_all(NAMES, SEEDS, *parts, Cache(None, ''), 200)
+    predictions = comparison.train_all(NAMES, SEEDS, *parts, Cache(None, ''), students.training_options(0.0, 200))
     return predictions, *comparison.compare(NAMES, SEEDS, predictions, study.part(test=True), draws=200)
 
 
@@ -360,3 +362,24 @@ def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, 
     phase.compare_students(study, teacher, some, more, ('knn',), 1, STEPS, draws=20)
     assert told.pop((True, False)) == 6 and told.pop((False, False)) == 8  # stimuli, their control
     assert set(told) == {(False, True)}  # and real windows
+
+
+def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(study, teacher, monkeypatch, tmp_path):
+    """Twins and students of stimuli, and attackers; and what was predicted by others is not taken for theirs."""
+    told = []
+
+    def fit(name, source, seed, options, capacity=None):
+        told.append((len(source.x), options.shift))
+        return students.Student(name, lambda rows: np.full((len(rows), source.targets.shape[1]), 0.5, np.float32))
+    monkeypatch.setattr(students, 'fit', fit)
+    some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
+    for shift in (0.0, 0.5, 0.5):
+        made = dataclasses.replace(teacher, shift=shift)
+        phase.compare_students(study, made, some, some, ('mlp',), 1, STEPS, draws=20, predictions=tmp_path)
+    assert {rows for rows, _ in told} == {6, int((~study.test).sum())}
+    assert [shift for _, shift in told] == [0.0] * (len(told) // 2) + [0.5] * (len(told) // 2)  # the third time nothing is trained
+    told.clear()
+    half = np.arange(len(study.y)) % 2 == 0
+    people = association.People(*map(np.flatnonzero, (half, ~half, ~half)), np.zeros(0, int), np.arange(len(study.subjects)))
+    association.train_attackers(study, study.x, people, ('mlp',), shift=0.5)
+    assert [shift for _, shift in told] == [0.5]

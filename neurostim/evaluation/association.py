@@ -94,18 +94,19 @@ class Attacker:
 
 
 def train_attacker(name: str, x: np.ndarray, person: np.ndarray, held_x: np.ndarray, held_person: np.ndarray, people: int, seed: int = 0,
-                   steps: int = 1000) -> Attacker:
+                   steps: int = 1000, shift: float = 0.0) -> Attacker:
     """Trains and calibrates an attacker.
 
     Args:
       name: 'learned_features' (nearest neighbours among a network's last hidden activations, the network naming people), or a student's.
       x, person: scaled windows [n, *shape] and who they are of, int [n] below `people`.
       held_x, held_person: the same, of other windows: to stop networks early and to calibrate.
+      shift: of networks' training (:class:`neurostim.training.TrainingOptions`): where windows may begin anywhere, an attacker knows it.
     """
     identity = np.eye(people, dtype=np.float32)
     whole, held = np.concatenate([x, held_x]), np.arange(len(x) + len(held_x)) >= len(x)
     targets = identity[np.concatenate([person, held_person])]
-    options = training.TrainingOptions(steps=steps, balance=1.0)
+    options = training.TrainingOptions(steps=steps, balance=1.0, shift=shift)
     if name == 'learned_features':
         features = _learned_features(x, identity[person], held_x, identity[held_person], seed, options)
         model = KNeighborsClassifier(min(NEIGHBOURS, len(x)), weights='distance').fit(features(x), person)
@@ -147,32 +148,35 @@ def fit_temperature(probabilities: np.ndarray, person: np.ndarray) -> float:
     return float(min(TEMPERATURES, key=lambda t: -(wanted * np.log(soften(probabilities, t))).sum(1).mean()))
 
 
-def train_attackers(study: Study, scaled: np.ndarray, people: People, names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> list[Attacker]:
+def train_attackers(study: Study, scaled: np.ndarray, people: People, names: tuple[str, ...] = ATTACKERS, seed: int = 0,
+                    shift: float = 0.0) -> list[Attacker]:
     """Attackers who have learnt the windows of the people known.
 
     Args:
       scaled: the study's windows, scaled.
+      shift: of networks' training.
     """
     def of(rows):
         return scaled[rows], people.number(study.subject[rows])
 
-    return [train_attacker(name, *of(people.train), *of(people.calibrate), len(people.known), seed) for name in names]
+    return [train_attacker(name, *of(people.train), *of(people.calibrate), len(people.known), seed, shift=shift) for name in names]
 
 
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
-           names: tuple[str, ...] = ATTACKERS, seed: int = 0) -> dict:
+           names: tuple[str, ...] = ATTACKERS, seed: int = 0, shift: float = 0.0) -> dict:
     """The `association` entry of results.json; `attackers` is None, with a note, where too few people can be told apart.
 
     Args:
       scaled: the study's windows, scaled.
       stimuli, control: scaled stimuli and unexcited starting points [m, *shape].
       stimuli_label: int [m], the stimuli's classes: the share is given for each class, too.
+      shift: of networks' training, the teacher's.
     """
     people = choose_people(study, seed)
     if people is None:
         return {'attackers': None, 'note': f'fewer than {FEWEST_PEOPLE} people with {FEWEST_WINDOWS} training windows besides strangers'}
     rows = []
-    for attacker in train_attackers(study, scaled, people, names, seed):
+    for attacker in train_attackers(study, scaled, people, names, seed, shift):
         name = attacker.name
         x, person = scaled[people.test], people.number(study.subject[people.test])
         beliefs = attacker.beliefs(x)

@@ -139,7 +139,8 @@ def better_twin(predicted: dict[str, list[np.ndarray]], y: np.ndarray) -> str:
 
 
 def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], test_x: np.ndarray, validation: tuple[np.ndarray, np.ndarray],
-              cache: Cache, steps: int, progress: Callable[[int], None] = lambda done: None) -> dict[Task, np.ndarray]:
+              cache: Cache, networks: training.TrainingOptions,
+              progress: Callable[[int], None] = lambda done: None) -> dict[Task, np.ndarray]:
     """Trains all students and predicts the test windows.
 
     The real twin learns from true or from the teacher's labels, whichever validates better (kappa against true labels on
@@ -149,13 +150,12 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
       sources: those of :func:`real_sources`, 'stimuli' and 'control'.
       test_x: scaled test windows.
       validation: (scaled x, true y) of the held-out training windows.
-      steps: most optimiser steps of a network.
+      networks: how these are trained, on whatever source (:func:`neurostim.students.training_options`).
       progress: called with how many are trained, of :func:`count_tasks`.
 
     Returns:
       {Task(student, 'real' | 'stimuli' | 'control', seed): probabilities [test windows, classes]}.
     """
-    networks = training.TrainingOptions(steps=steps)
     capacity = training.capacities([source for name, source in sources.items() if not name.endswith('_check')])
     chosen = {}
 

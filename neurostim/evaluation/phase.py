@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 import neurostim.teacher as teachers
-from neurostim import private, release, report
+from neurostim import private, release, report, students
 from neurostim import workdir as workdirs
 from neurostim.config import load_study, privacy_options
 from neurostim.errors import UserError
@@ -113,8 +113,9 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made in (('stimuli', stimuli), ('control', control)):
         sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, made.surprise)
-    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps)
-    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), steps, progress)
+    networks = students.training_options(teacher.shift, steps)
+    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps, *filter(None, [teacher.shift]))
+    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), networks, progress)
     return comparison.compare(names, seeds, trained, test, draws)
 
 
@@ -150,7 +151,7 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
     some = study.at_most(*ATTACKED)
     scaled = teacher.scaling.forward(some.x)
     made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
-    entry = association.attack(some, scaled, made, stimuli.label, unexcited, seed=seed)
+    entry = association.attack(some, scaled, made, stimuli.label, unexcited, seed=seed, shift=teacher.shift)
     if settings and settings.weights.inhibit and entry['attackers']:
         entry['attackers'] += association.inhibited(some, teacher, scaled, made, unexcited)
     return {

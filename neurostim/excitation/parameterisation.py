@@ -347,14 +347,14 @@ def pulsed(shape) -> Parameterisation:
     def start(population, key, target: Target):
         draw_key, begin_key, pulse_key = jax.random.split(key, 3)
         variables, (_, (placing, grain)) = start_noisy(population, draw_key, target)
-        deviations = jax.random.normal(pulse_key, (2, pulses.most_pulses(len(population['pulsed/unit_interval']))))
+        deviations = jax.random.normal(pulse_key, (3, pulses.most_pulses(len(population['pulsed/unit_wander']) // 2)))
         return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations))
 
     def decode(population, variables, context):
         placing, grain, begin, deviations = context.fixed
         low, high = population['pulsed/range']
         numbers = jnp.clip(_place(population, 'pulsed', variables['scores'], placing), low, high)
-        units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS}
+        units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS if f'pulsed/unit_{name}' in population}
         ends = np.cumsum([len(unit) for unit in units.values()])
         parts = {name: unit * part for (name, unit), part in zip(units.items(), jnp.split(numbers, ends[:-1]), strict=True)}
         parts['rest'] += population['pulsed/correction']

@@ -344,8 +344,9 @@ def _power(x):
 def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
     """The mixture of what long windows that are trains of pulses are described by (:mod:`neurostim.excitation.pulses`), and what puts them
     together again; nothing where windows are none."""
-    width = pulses.usual_width(x)
-    trains = width and pulses.find(x, width)
+    from neurostim.excitation import pulse_search  # here, as below: who excites finds nothing
+    width = pulse_search.usual_width(x)
+    trains = width and pulse_search.find(x, width)
     if not trains:
         return {}
     parts = pulses.describe(trains)
@@ -356,7 +357,7 @@ def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     fitted.update(beyond_rank(numbers, classes, n_classes, fitted))
     phase, jitter = _between_channels(trains.rest)
     # Independent noise in a waveform would come again with every pulse.
-    fitted['mixture/rest'] *= np.concatenate([np.full(part.shape[1], name != 'waveform') for name, part in parts.items()])
+    fitted['mixture/rest'] *= np.concatenate([np.full(part.shape[1], name not in ('waveform', 'other')) for name, part in parts.items()])
     return {**{name.replace('mixture', 'pulsed'): value for name, value in fitted.items()},
             # One for each number, so that their lengths say where a part ends.
             **{f'pulsed/unit_{name}': np.full(part.shape[1], units[name]) for name, part in parts.items()},

@@ -1,8 +1,9 @@
 """A long recording as a train of pulses, such as heartbeats, and what is beside them.
 
-x(t) = gain_j x waveform(t - t_j) + rest(t): each sample belongs to one pulse j. The waveform is the window's own mean, intervals between
-pulses and gains are straight lines between a few knots and a deviation of each pulse by itself, and the rest is put together by bands
-(:mod:`neurostim.excitation.bands`). A window is described by the numbers of these four, whenever its first pulse comes.
+x(t) = sum_j share_j(t) x gain_j x waveform_k(t - t_j) + rest(t): between two pulses the first one's waveform fades into the second one's.
+Each is of the usual kind or, in some studies, of another. The waveforms are the window's own means; intervals between pulses and gains are
+straight lines between a few knots and a deviation of each pulse by itself; and the rest is put together by bands
+(:mod:`neurostim.excitation.bands`). A window is described by the numbers of these, whenever its first pulse comes.
 """
 
 from __future__ import annotations
@@ -12,42 +13,40 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 
 from neurostim.excitation import bands
 
-FEWEST = 3  # pulses in a window that has any
-LEAST_WITH = 0.5  # of windows must have pulses, or the study has none
-LEAST_MORE = 0.07  # of the variance lies in pulses, than of noise with the same spectrum: any rhythm looks somewhat like pulses
-LOOKED_AT = 150  # windows by which the width of what changes fastest in a pulse is chosen
-STRONGEST = 0.98  # quantile of a window's change that its strongest peaks reach
 BEFORE = 0.4  # of the interval between two pulses belongs to the second one
-REACH = (0.5, 0.85)  # of the usual interval: how far a waveform reaches before and after its pulse
-APART = 3  # widths between two pulses at least, and how far from a pulse the middle of a waveform reaches
-CHANGE, LIKENESS = 0.3, 0.45  # how strong a peak must be: of the strongest ones' change, and of the pulse that all are like on average
+FADES = 0.2  # of the interval, in the middle of which one gives way to the other
 GAINS = (0.2, 3.0)  # least and most of a pulse
-SEEN = 0.3  # of its usual energy must be within the window, or a pulse counts as one of gain 1
-USUAL_COUNTS = 0.5  # pulses, for which all windows' mean waveform counts beside a window's own
 KNOTS = 0.5  # for each pulse of a usual window
 FEWEST_KNOTS = 4
 SMOOTHNESS = 0.3  # how much a difference between neighbouring knots costs, in squared deviations of pulses
 LEAST_SCATTER = 0.01  # a deviation that is counted as none
 INTERVALS = (0.3, 4.0)  # of the usual one: the shortest and the longest that are made
-WEIGHTS = {'interval': 1.0, 'gain': 0.5, 'scatter': 1.0, 'waveform': 1.0, 'rest': 1.0}  # root of the variance that each part has in all
+USUAL_COUNTS = 0.5  # pulses, for which what is usual in all windows counts beside a window's own
+HALF_SEEN = 0.3  # pulses of the other kind that a window counts as having besides
+MOST_OTHERS = 0.9  # of a window's pulses
+# Root of the variance that each part has in all.
+WEIGHTS = {'pace': 1.0, 'wander': 0.7, 'scatter': 1.0, 'waveform': 1.0, 'rest': 1.0, 'kinds': 1.0, 'other': 1.0}
 
 
 class Trains(NamedTuple):
     """What windows [n, time, channels] are made of.
 
     Attributes:
-      pulses: for each window the samples at which its pulses are, in order; none where there are fewer than `FEWEST`.
+      pulses: for each window the samples at which its pulses are, in order; none where there are too few.
+      other: for each window which of them, bool, are of the other kind.
       gains: for each window its pulses' gains.
       offsets: int [length], the samples of a waveform, counted from its pulse.
-      waveforms: [n, length, channels].
+      waveforms: [n, kinds, length, channels]; the second kind is there if the study has it.
       rest: [n, time, channels].
       interval: samples between pulses, the median.
     """
 
     pulses: list[np.ndarray]
+    other: list[np.ndarray]
     gains: list[np.ndarray]
     offsets: np.ndarray
     waveforms: np.ndarray
@@ -55,117 +54,20 @@ class Trains(NamedTuple):
     interval: float
 
 
-def owners(pulses: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of so many samples the index of the pulse that it belongs to, and its distance from it."""
-    own = np.searchsorted(pulses[:-1] + (1 - BEFORE) * np.diff(pulses), np.arange(time), side='right')
-    return own, np.arange(time) - pulses[own]
-
-
-def usual_width(x: np.ndarray) -> int | None:
-    """The width, in samples, of what changes fastest in the pulses of windows x [n, time, channels]: that by which most of the variance
-    lies in pulses; None where it never is more, by `LEAST_MORE`, than of noise whose spectra are the windows'."""
-    rng = np.random.default_rng(0)
-    some = x[np.sort(rng.permutation(len(x))[:LOOKED_AT])]
-    spectrum = np.fft.rfft(some, axis=1)
-    turn = np.exp(2j * np.pi * rng.uniform(size=(*spectrum.shape[:2], 1)))  # the same in all channels
-    turn[:, 0] = 1
-    noise = np.fft.irfft(spectrum * turn, x.shape[1], axis=1)
-    widths = [2**power for power in range(1, max(2, int(math.log2(max(4, x.shape[1] // 40))) + 1))]
-    shares = {width: share(some, find(some, width)) for width in widths}
-    shaped = [width for width in widths if shares[width] >= share(noise, find(noise, width)) + LEAST_MORE]
-    return max(shaped, key=shares.get, default=None)
-
-
-def share(x: np.ndarray, trains: Trains | None) -> float:
-    """Of the windows' variance, that which is not in the rest; 0 where they have no pulses."""
-    return 0.0 if trains is None else 1 - float(trains.rest.var(1).sum() / max(x.var(1).sum(), 1e-12))
-
-
-def find(x: np.ndarray, width: int) -> Trains | None:
-    """The pulses of scaled windows x [n, time, channels]: first where all channels together change fastest, then where the window is like
-    the mean of what was found.
+def between(pulses, time: int, xp):
+    """For each of so many samples the two pulses that it lies between, int [2, time], the samples since they came, and the shares that they
+    have in it, [2, time] each; before the first pulse and after the last it is all theirs.
 
     Args:
-      width: samples, of what changes fastest.
-
-    Returns:
-      None where fewer than `LEAST_WITH` of the windows have pulses.
+      xp: the library that computes it: NumPy, or `jax.numpy`.
     """
-    level = np.median(x, axis=1, keepdims=True)
-    pulses = [_enough(_peaks(row, CHANGE * np.quantile(row, STRONGEST), width)) for row in _change(x, width)]
-    intervals = np.concatenate([np.diff(own) for own in pulses])
-    if not len(intervals):
-        return None
-    offsets = np.arange(-round(REACH[0] * np.median(intervals)), round(REACH[1] * np.median(intervals)))
-    none = np.zeros((len(offsets), x.shape[2]))
-    for _ in range(2):
-        pulses = [_enough(_alike(row, own, _mean_waveform(row, own, offsets, none), offsets, width)) if len(own) else own
-                  for row, own in zip(x - level, pulses, strict=True)]
-    if np.mean([len(own) > 0 for own in pulses]) < LEAST_WITH:
-        return None
-    usual = np.mean([_mean_waveform(row, own, offsets, none) for row, own in zip(x - level, pulses, strict=True) if len(own)], 0)
-    apart = [_apart(row, own, offsets, usual) if len(own) else (none, np.ones(0), 0) for row, own in zip(x - level, pulses, strict=True)]
-    waveforms, gains, trains = zip(*apart, strict=True)
-    rest = np.stack([row - train for row, train in zip(x, trains, strict=True)])
-    interval = float(np.median(np.concatenate([np.diff(own) for own in pulses])))
-    return Trains(pulses, list(gains), offsets, np.stack(waveforms), rest, interval)
-
-
-def _apart(row, pulses, offsets, usual):
-    """The waveform of a window [time, channels], its pulses' gains and, of its shape, the train that they make."""
-    waveform = _mean_waveform(row, pulses, offsets, usual)
-    within, at, own = _within(pulses, offsets, len(row))
-    plain = np.where(within[:, None], waveform[at], 0)
-    size = np.bincount(own, (plain**2).sum(1), len(pulses))
-    gain = np.bincount(own, (plain * row).sum(1), len(pulses)) / np.maximum(size, 1e-12)
-    gain = np.where(size > SEEN * size.mean(), np.clip(gain, *GAINS), 1)
-    return waveform, gain, plain * gain[own][:, None]
-
-
-def _change(x, width):
-    """[n, time]: how fast windows change, all channels together, at the scale of so many samples."""
-    from scipy import ndimage  # here, as below: who excites finds nothing
-    slope = ndimage.gaussian_filter1d(x, width / 4, axis=1, order=1, mode='nearest')
-    return ndimage.gaussian_filter1d((slope**2).sum(2), width / 2, axis=1, mode='nearest')
-
-
-def _peaks(row, least, width):
-    from scipy import signal
-    return signal.find_peaks(row, height=least, distance=APART * width)[0]
-
-
-def _enough(pulses):
-    return pulses if len(pulses) >= FEWEST else pulses[:0]
-
-
-def _within(pulses, offsets, time):
-    """For each of so many samples whether its pulse's waveform reaches it, where in the waveform it is, and whose it is."""
-    own, offset = owners(pulses, time)
-    at = offset - offsets[0]
-    return (at >= 0) & (at < len(offsets)), np.clip(at, 0, len(offsets) - 1), own
-
-
-def _mean_waveform(row, pulses, offsets, usual):
-    """[length, channels]: the mean of a window [time, channels] around its pulses, beside `usual`."""
-    within, at, _ = _within(pulses, offsets, len(row))
-    total, count = usual * USUAL_COUNTS, np.full((len(offsets), 1), USUAL_COUNTS)
-    np.add.at(total, at[within], row[within])
-    np.add.at(count, at[within], 1.0)
-    return total / count
-
-
-def _alike(row, pulses, waveform, offsets, width):
-    """Where a window [time, channels] is like the middle of a waveform."""
-    from scipy import signal
-    first = max(0, -offsets[0] - APART * width)
-    middle = waveform[first:-offsets[0] + APART * width]
-    middle = middle - middle.mean(0)
-    size = (middle**2).sum()
-    if not size:
-        return pulses[:0]
-    likeness = sum(signal.correlate(row[:, c], middle[:, c], mode='same') for c in range(row.shape[1])) / size
-    found = _peaks(likeness, LIKENESS, width) - (first + len(middle) // 2 + offsets[0])
-    return found[(found >= 0) & (found < len(row))]
+    t = xp.arange(time)
+    last = xp.searchsorted(pulses, t, side='right') - 1
+    which = xp.clip(xp.stack([last, last + 1]), 0, len(pulses) - 1)
+    since = t - pulses[which]
+    interval = xp.maximum(since[0] - since[1], 1e-6)
+    second = xp.clip(0.5 + (since[0] / interval - (1 - BEFORE)) / FADES, 0, 1) * (which[0] < which[1])
+    return which, since, xp.stack([1 - second, second])
 
 
 def count_knots(time: int, interval: float) -> int:
@@ -179,38 +81,67 @@ def knots(time: int, count: int) -> np.ndarray:
 
 
 def describe(trains: Trains) -> dict[str, np.ndarray]:
-    """What windows are described by, {part: [n, numbers]}: the logarithms of intervals and of gains at knots, those of their scatter around
-    the lines, the waveform, and the rest as bands see it."""
+    """What windows are described by, {part: [n, numbers]}: the logarithm of the interval; the lines of intervals' and gains' logarithms at
+    knots, in units of their spread; the logarithms of these spreads and of each pulse's own share in them; the waveform; and the rest as
+    bands see it. Where there are pulses of another kind also the logarithms of their share and of how much longer the intervals before and
+    after them are, and their waveform."""
     n, time, _ = trains.rest.shape
     count = count_knots(time, trains.interval)
-    interval, gain = np.full((n, count), math.log(trains.interval)), np.zeros((n, count))
-    scatter = np.full((n, 2), math.log(LEAST_SCATTER))
-    for i, own in enumerate(trains.pulses):
+    pace, wander = np.full((n, 1), math.log(trains.interval)), np.zeros((n, 2, count))
+    scatter, kinds = np.log([[LEAST_SCATTER, 1.0] * 2] * n), _kinds(trains)
+    for i, (own, other) in enumerate(zip(trains.pulses, trains.other, strict=True)):
         if len(own):
-            interval[i], scatter[i, 0] = _line((own[1:] + own[:-1]) / 2, np.log(np.diff(own)), time, count)
-            gain[i], scatter[i, 1] = _line(own, np.log(trains.gains[i]), time, count)
-    rest = bands.split(trains.rest.astype(np.float32))
-    return {'interval': interval, 'gain': gain, 'scatter': scatter, 'waveform': trains.waveforms.reshape(n, -1),
-            'rest': rest.reshape(n, -1)}
+            logs = np.log(np.diff(own)) - kinds[i, 1] * other[1:] - kinds[i, 2] * other[:-1]
+            pace[i] = logs.mean()
+            wander[i, 0], scatter[i, :2] = _line((own[1:] + own[:-1]) / 2, logs - pace[i], time, count)
+            wander[i, 1], scatter[i, 2:] = _line(own, np.log(trains.gains[i]), time, count)
+    rest, waveforms = bands.split(trains.rest.astype(np.float32)).reshape(n, -1), trains.waveforms.reshape(n, trains.waveforms.shape[1], -1)
+    parts = {'pace': pace, 'wander': wander.reshape(n, -1), 'scatter': scatter, 'waveform': waveforms[:, 0], 'rest': rest}
+    return {**parts, 'kinds': kinds, 'other': waveforms[:, 1]} if waveforms.shape[1] > 1 else parts
+
+
+def _kinds(trains):
+    """[n, 3]: the logarithms of the share of pulses that are of the other kind, and of how much longer than those between usual ones the
+    intervals before and after them are; as in all windows where a window has none."""
+    n, which = len(trains.pulses), {}
+    for i, (own, other) in enumerate(zip(trains.pulses, trains.other, strict=True)):
+        after, before = other[:-1], other[1:]
+        ordinary = ~(after | before)
+        logs = np.log(np.diff(own)) if len(own) else np.zeros(0)
+        longer = logs - np.median(logs[ordinary]) if ordinary.any() else np.zeros(0)
+        which[i] = [longer[a & ~b] if len(longer) else longer for a, b in ((before, after), (after, before))]
+    usual = [np.concatenate([which[i][k] for i in which]) for k in (0, 1)]
+    usual = [found.mean() if len(found) else 0.0 for found in usual]
+    share = [math.log((other.sum() + HALF_SEEN) / (len(other) + 2 * HALF_SEEN)) for other in trains.other]
+    longer = [[(which[i][k].sum() + USUAL_COUNTS * usual[k]) / (len(which[i][k]) + USUAL_COUNTS) for k in (0, 1)] for i in range(n)]
+    return np.concatenate([np.array(share)[:, None], longer], 1)
 
 
 def _line(at, values, time, count):
-    """The heights at knots of the straight lines that go best through values [m] at some samples, and the logarithm of the root mean
-    square by which the values miss them."""
+    """The straight lines between knots that go best through values [m] at some samples: their heights in units of the values' root mean
+    square, and the logarithms of that and of the share of it by which the values miss them.
+
+    Lines go after what is each pulse's own too: what they miss is counted as if they did not, and they are made as much flatter.
+    """
     basis = np.stack([np.interp(at, knots(time, count), row) for row in np.eye(count)], 1)
     change = np.diff(np.eye(count), axis=0)
-    mean = values.mean()
-    bend = basis.T @ basis + SMOOTHNESS * change.T @ change + 1e-3 * np.eye(count)  # towards the mean, where there is no pulse near
-    height = mean + np.linalg.solve(bend, basis.T @ (values - mean))
-    return height, 0.5 * math.log(((values - basis @ height) ** 2).mean() + LEAST_SCATTER**2)
+    bend = basis.T @ basis + SMOOTHNESS * change.T @ change + 1e-3 * np.eye(count)  # towards 0, where there is no pulse near
+    heights = np.linalg.solve(bend, basis.T)
+    height = heights @ values
+    spread = (values**2).mean() + LEAST_SCATTER**2
+    missed = ((values - basis @ height) ** 2).sum() / max(len(values) - np.trace(basis @ heights), 1) + LEAST_SCATTER**2
+    missed = min(missed, spread)
+    size = ((basis @ height) ** 2).mean()
+    height = height * math.sqrt((spread - missed) / max(size, 1e-12) / spread)
+    return height, (0.5 * math.log(spread), 0.5 * math.log(missed / spread))
 
 
 def most_pulses(count: int) -> int:
     """How many pulses there may be in a window with so many knots."""
-    return math.ceil(count / KNOTS / INTERVALS[0]) + FEWEST
+    return math.ceil(count / KNOTS / INTERVALS[0]) + 3
 
 
-def times(interval, scatter, start, deviations, usual, time: int):
+def times(interval, scatter, start, deviations, usual, time: int, longer=0.0):
     """The samples [pulses], not rounded, at which pulses come; the first before the window.
 
     Args:
@@ -219,6 +150,7 @@ def times(interval, scatter, start, deviations, usual, time: int):
       start: where between two pulses the window begins, 0 to 1.
       deviations: [pulses], standard normal.
       usual: samples between pulses, the median.
+      longer: [pulses - 1], by how much each interval's logarithm is off since one of its pulses is of the other kind.
     """
     t = jnp.arange(time, dtype=jnp.float32)
     shortest, longest = (math.log(bound) for bound in INTERVALS)
@@ -228,7 +160,7 @@ def times(interval, scatter, start, deviations, usual, time: int):
     at = jnp.interp(number, passed, t)
     at = jnp.where(number < passed[0], (number - passed[0]) * along[0], at)
     at = jnp.where(number > passed[-1], time - 1 + (number - passed[-1]) * along[-1], at)
-    own = jnp.diff(at) * jnp.exp(jnp.clip(scatter * deviations[1:], shortest, -shortest))
+    own = jnp.diff(at) * jnp.exp(jnp.clip(scatter * deviations[1:] + longer, shortest, -shortest))
     return at[0] + jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.maximum(own, INTERVALS[0] * usual))])
 
 
@@ -239,21 +171,27 @@ def assemble(parts, noise, start, deviations, usual, first):
       parts: {part: its numbers}, as of :func:`describe` for one window.
       noise: [bands, time, channels], see :func:`neurostim.excitation.bands.assemble`.
       start: see :func:`times`.
-      deviations: [2, pulses], standard normal: of intervals and of gains.
+      deviations: [3, pulses], standard normal: of intervals, of gains, and of what decides which pulses are of the other kind.
       usual: samples between pulses, the median.
       first: samples from a pulse to the first sample of its waveform; negative.
     """
     _, time, channels = noise.shape
-    scatter = jnp.sqrt(jnp.maximum(jnp.exp(2 * parts['scatter']) - LEAST_SCATTER**2, 1e-12))
-    at = times(parts['interval'], scatter[0], start, deviations[0], usual, time)
-    t = jnp.arange(time, dtype=jnp.float32)
-    own = jnp.searchsorted(at[:-1] + (1 - BEFORE) * jnp.diff(at), t)
-    waveform = parts['waveform'].reshape(-1, channels)
-    place = t - at[own] - first
-    left = jnp.clip(jnp.floor(place), 0, len(waveform) - 2).astype(jnp.int32)
-    between = (place - left)[:, None]
-    pulse = waveform[left] * (1 - between) + waveform[left + 1] * between
-    there = (place >= 0) & (place <= len(waveform) - 1)
-    gain = jnp.interp(at, knots(time, len(parts['gain'])), parts['gain']) + scatter[1] * deviations[1]
-    gain = jnp.exp(jnp.clip(gain, *np.log(GAINS)))[own]
-    return jnp.where(there[:, None], gain[:, None] * pulse, 0) + bands.assemble(parts['rest'].reshape(-1, len(noise) + 1, channels), noise)
+    wander = parts['wander'].reshape(2, -1)
+    spread, own = jnp.exp(parts['scatter']).reshape(2, 2).T
+    waveforms = [parts[name].reshape(-1, channels) for name in ('waveform', 'other') if name in parts]
+    kind, longer = jnp.zeros(deviations.shape[1], jnp.int32), 0.0
+    if len(waveforms) > 1:
+        share, before, after = parts['kinds']
+        kind = (deviations[2] < norm.ppf(jnp.clip(jnp.exp(share), 1e-6, MOST_OTHERS))).astype(jnp.int32)
+        longer = before * kind[1:] + after * kind[:-1]
+    at = times(parts['pace'] + spread[0] * wander[0], spread[0] * own[0], start, deviations[0], usual, time, longer)
+    which, since, shares = between(at, time, jnp)
+    length, waveforms = len(waveforms[0]), jnp.concatenate(waveforms)
+    place = jnp.clip(since - first, 0, length - 1)  # beyond its ends a waveform stays as it is there
+    left = jnp.clip(jnp.floor(place), 0, length - 2).astype(jnp.int32)
+    further, begin = (place - left)[..., None], left + kind[which] * length
+    pulse = waveforms[begin] * (1 - further) + waveforms[begin + 1] * further
+    gain = spread[1] * (jnp.interp(at, knots(time, wander.shape[1]), wander[1]) + own[1] * deviations[1])
+    gain = jnp.exp(jnp.clip(gain, *np.log(GAINS)))[which]
+    train = ((shares * gain)[..., None] * pulse).sum(0)
+    return train + bands.assemble(parts['rest'].reshape(-1, len(noise) + 1, channels), noise)
