@@ -23,6 +23,7 @@ from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 ATTACKED = (60_000, 2**28)  # windows, and numbers in them, that attackers are given at most
+SHIFTED = 'networks among students and attackers learnt windows shifted in time at random, end to beginning, as the teacher did'
 PROMISES = {'record': 'the unit is one window of a recording: for all windows of a person together the bound is far weaker',
             'subject': 'the unit is a person with all their windows; how many people took part is taken to be known'}
 
@@ -125,7 +126,8 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
     return as_json({
         'study': study.describe(),
         'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
-        'stimuli': stimuli, 'students': rows, 'privacy': privacy, 'notes': [*study.notes, *_limits(study)]})
+        'stimuli': stimuli, 'students': rows, 'privacy': privacy,
+        'notes': [*study.notes, *_limits(study), *[SHIFTED] * (teacher.shift > 0)]})
 
 
 def _limits(study: Study) -> list[str]:

@@ -73,13 +73,13 @@ def find(x: np.ndarray, width: int, kinds: int = 2) -> Trains | None:
         return None
     interval = float(np.median(np.concatenate([np.diff(own) for own in pulses])))
     other = list(map(_usual, pulses))
-    pulses = _placed(rows, pulses, other, offsets, interval, 0, 1)
+    pulses, other = _placed(rows, pulses, other, offsets, interval, 0, 1)
     if kinds == 2:
         found = [_with_others(row, own, offsets, width, interval) if len(own) else (own, _usual(own))
                  for row, own in zip(rows, pulses, strict=True)]
         if np.mean([others.sum() >= FEW_OTHERS for _, others in found]) >= LEAST_WITH_OTHERS:
             pulses, other = map(list, zip(*found, strict=True))
-            pulses = _placed(rows, pulses, other, offsets, interval, 1, 2)
+            pulses, other = _placed(rows, pulses, other, offsets, interval, 1, 2)
         else:
             kinds = 1
     usual = _usual_waveforms(rows, pulses, other, offsets, kinds)
@@ -162,8 +162,8 @@ def _slopes(x, width):
 
 
 def _placed(rows, pulses, other, offsets, interval, kind, kinds):
-    """The pulses with those of one kind moved, all of a window by as many samples, to where they are in other windows: where the slopes of
-    the windows' waveforms go together best. What is strongest in one window may be weak in another."""
+    """(pulses, other) with those of one kind moved, all of a window by as many samples, to where they are in other windows: where the
+    slopes of the windows' waveforms go together best. What is strongest in one window may be weak in another."""
     usual = _usual_waveforms(rows, pulses, other, offsets, kinds)
     able = [i for i, others in enumerate(other) if (others == kind).any()]
     most = round(PLACED * interval)
@@ -183,11 +183,12 @@ def _placed(rows, pulses, other, offsets, interval, kind, kinds):
         lag = lags[likeness(reference).argmax(1)]
         turn = np.exp(2j * np.pi * np.arange(spectra.shape[1])[None] * lag[:, None] / (2 * size))
         reference = (spectra * turn[..., None]).mean(0)
-    moved = list(pulses)
+    pulses, other = list(pulses), list(other)
     lag = lag - round(float(np.median(lag)))
     for i, by in zip(able, lag, strict=True):
-        moved[i] = np.where(other[i] == kind, pulses[i] + by, pulses[i])
-    return moved
+        pulses[i], first = np.unique(np.where(other[i] == kind, pulses[i] + by, pulses[i]), return_index=True)
+        other[i] = other[i][first]
+    return pulses, other
 
 
 def _with_others(row, pulses, offsets, width, interval):

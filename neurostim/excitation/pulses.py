@@ -95,26 +95,36 @@ def describe(trains: Trains) -> dict[str, np.ndarray]:
             pace[i] = logs.mean()
             wander[i, 0], scatter[i, :2] = _line((own[1:] + own[:-1]) / 2, logs - pace[i], time, count)
             wander[i, 1], scatter[i, 2:] = _line(own, np.log(trains.gains[i]), time, count)
-    rest, waveforms = bands.split(trains.rest.astype(np.float32)).reshape(n, -1), trains.waveforms.reshape(n, trains.waveforms.shape[1], -1)
-    parts = {'pace': pace, 'wander': wander.reshape(n, -1), 'scatter': scatter, 'waveform': waveforms[:, 0], 'rest': rest}
-    return {**parts, 'kinds': kinds, 'other': waveforms[:, 1]} if waveforms.shape[1] > 1 else parts
+    parts = {'pace': pace, 'wander': wander.reshape(n, -1), 'scatter': scatter, 'waveform': trains.waveforms[:, 0].reshape(n, -1),
+             'rest': bands.split(trains.rest.astype(np.float32)).reshape(n, -1)}
+    if trains.waveforms.shape[1] > 1:
+        parts |= {'kinds': kinds, 'other': trains.waveforms[:, 1].reshape(n, -1)}
+    return parts
 
 
 def _kinds(trains):
     """[n, 3]: the logarithms of the share of pulses that are of the other kind, and of how much longer than those between usual ones the
     intervals before and after them are; as in all windows where a window has none."""
-    n, which = len(trains.pulses), {}
-    for i, (own, other) in enumerate(zip(trains.pulses, trains.other, strict=True)):
-        after, before = other[:-1], other[1:]
-        ordinary = ~(after | before)
-        logs = np.log(np.diff(own)) if len(own) else np.zeros(0)
-        longer = logs - np.median(logs[ordinary]) if ordinary.any() else np.zeros(0)
-        which[i] = [longer[a & ~b] if len(longer) else longer for a, b in ((before, after), (after, before))]
-    usual = [np.concatenate([which[i][k] for i in which]) for k in (0, 1)]
-    usual = [found.mean() if len(found) else 0.0 for found in usual]
-    share = [math.log((other.sum() + HALF_SEEN) / (len(other) + 2 * HALF_SEEN)) for other in trains.other]
-    longer = [[(which[i][k].sum() + USUAL_COUNTS * usual[k]) / (len(which[i][k]) + USUAL_COUNTS) for k in (0, 1)] for i in range(n)]
-    return np.concatenate([np.array(share)[:, None], longer], 1)
+    found = [_longer(own, other) for own, other in zip(trains.pulses, trains.other, strict=True)]
+    kinds = np.zeros((len(found), 3))
+    kinds[:, 0] = [math.log((other.sum() + HALF_SEEN) / (len(other) + 2 * HALF_SEEN)) for other in trains.other]
+    for side in (0, 1):
+        sums, counts = (np.array([of(window[side]) for window in found], float) for of in (np.sum, len))
+        usual = sums.sum() / max(counts.sum(), 1)
+        kinds[:, 1 + side] = (sums + USUAL_COUNTS * usual) / (counts + USUAL_COUNTS)
+    return kinds
+
+
+def _longer(pulses, other):
+    """The logarithms of how much longer than those between usual pulses the intervals before others are, and those after; none where
+    there is nothing to compare with."""
+    after, before = other[:-1], other[1:]
+    ordinary = ~(after | before)
+    if not ordinary.any():
+        return np.zeros(0), np.zeros(0)
+    logs = np.log(np.diff(pulses))
+    logs = logs - np.median(logs[ordinary])
+    return logs[before & ~after], logs[after & ~before]
 
 
 def _line(at, values, time, count):
