@@ -72,16 +72,12 @@ def find(x: np.ndarray, width: int, kinds: int = 2) -> Trains | None:
     if np.mean([len(own) > 0 for own in pulses]) < LEAST_WITH:
         return None
     interval = float(np.median(np.concatenate([np.diff(own) for own in pulses])))
-    other = list(map(_usual, pulses))
-    pulses, other = _placed(rows, pulses, other, offsets, interval, 0, 1)
+    pulses, other = _placed(rows, pulses, list(map(_usual, pulses)), offsets, interval, 0, 1)
+    both = [_with_others(row, own, offsets, width, interval) if len(own) and kinds == 2 else (own, _usual(own))
+            for row, own in zip(rows, pulses, strict=True)]
+    kinds = 2 if np.mean([others.sum() >= FEW_OTHERS for _, others in both]) >= LEAST_WITH_OTHERS else 1
     if kinds == 2:
-        found = [_with_others(row, own, offsets, width, interval) if len(own) else (own, _usual(own))
-                 for row, own in zip(rows, pulses, strict=True)]
-        if np.mean([others.sum() >= FEW_OTHERS for _, others in found]) >= LEAST_WITH_OTHERS:
-            pulses, other = map(list, zip(*found, strict=True))
-            pulses, other = _placed(rows, pulses, other, offsets, interval, 1, 2)
-        else:
-            kinds = 1
+        pulses, other = _placed(rows, *zip(*both, strict=True), offsets, interval, 1, 2)
     usual = _usual_waveforms(rows, pulses, other, offsets, kinds)
     apart = [_apart(row, own, others, offsets, usual) if len(own) else (np.zeros_like(usual), np.ones(0), 0)
              for row, own, others in zip(rows, pulses, other, strict=True)]
@@ -152,7 +148,7 @@ def _alike(row, pulses, waveform, offsets, width):
     if not size:
         return pulses[:0]
     slopes = _slopes(row, width)
-    likeness = sum(signal.correlate(slopes[:, c], middle[:, c], mode='same') for c in range(row.shape[1])) / size
+    likeness = sum(signal.correlate(channel, its, mode='same') for channel, its in zip(slopes.T, middle.T, strict=True)) / size
     found = _peaks(likeness, LIKENESS, APART * width) - (first + len(middle) // 2 + offsets[0])
     return found[(found >= 0) & (found < len(row))]
 
@@ -238,7 +234,7 @@ def _like_each_other(rest, at, reach):
         others = np.delete(pieces, i, 0).mean(0)
         others = others - others.mean(0)
         wide = padded[at[i]:at[i] + width + 2 * most]
-        like = sum(signal.correlate(wide[:, c], others[:, c], mode='valid') for c in range(rest.shape[1]))
+        like = sum(signal.correlate(channel, its, mode='valid') for channel, its in zip(wide.T, others.T, strict=True))
         best = like.argmax()
         there = wide[best:best + width]
         if like[best] ** 2 >= OTHERS_ALIKE * ((there - there.mean(0)) ** 2).sum() * (others**2).sum():
@@ -251,10 +247,9 @@ def _like_these(rest, at, reach):
     padded = np.pad(rest, [(reach, reach), (0, 0)])
     mean = np.mean([padded[i:i + 2 * reach + 1] for i in at], 0)
     mean = mean - mean.mean(0)
-    size, width = max((mean**2).sum(), 1e-12), 2 * reach + 1
-    like = sum(signal.correlate(padded[:, c], mean[:, c], mode='valid') for c in range(rest.shape[1])) / size
-    first, second = (sum(signal.correlate(padded[:, c]**power, np.ones(width), mode='valid') ** (3 - power) for c in range(rest.shape[1]))
-                     for power in (1, 2))
-    there = np.maximum(second - first / width, 1e-12)
+    size, one = max((mean**2).sum(), 1e-12), np.ones(len(mean))
+    like = sum(signal.correlate(channel, its, mode='valid') for channel, its in zip(padded.T, mean.T, strict=True)) / size
+    energy = sum(signal.correlate(channel**2, one, mode='valid') - signal.correlate(channel, one, mode='valid') ** 2 / len(mean)
+                 for channel in padded.T)
     found = _peaks(like, LIKENESS, reach)
-    return found[like[found] ** 2 * size >= OTHERS_ALIKE * there[found]]
+    return found[like[found] ** 2 * size >= OTHERS_ALIKE * energy[found]]
