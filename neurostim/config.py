@@ -32,8 +32,8 @@ def default_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict({
         'seed': 0,
         'study': {'name': 'breathing', 'path': ''},
-        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together', 'least_skill': 0.0, 'rehearse': False,
-                    'draws': 0.0, 'novices': (), 'training': dataclasses.asdict(TrainingOptions()),
+        'teacher': {'models': ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), 'committee': 'together', 'least_skill': 0.0, 'weigh': False,
+                    'rehearse': False, 'draws': 0.0, 'novices': (), 'training': dataclasses.asdict(TrainingOptions()),
                     'flow': dataclasses.asdict(FlowOptions()), 'identity': dataclasses.asdict(IdentityOptions()),
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,

@@ -52,7 +52,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     wanted = {'study': {**config.study.to_dict(), 'path': str(path or '')}, 'models': config.teacher.models,
               'committee': config.teacher.committee, 'training': config.teacher.training.to_dict(), 'flow': config.teacher.flow.to_dict(),
               'identity': config.teacher.identity.to_dict(), 'privacy': config.teacher.privacy.to_dict(), 'seed': config.seed}
-    later = ('least_skill', 'rehearse', 'draws', 'novices')  # absent from earlier runs
+    later = ('least_skill', 'weigh', 'rehearse', 'draws', 'novices')  # absent from earlier runs
     wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
     wanted = as_json(wanted)
@@ -75,7 +75,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         at_once = 0.0 if config.teacher.rehearse else max(config.teacher.draws, 0.0)  # a rehearsal finds out first whose draws
         teacher = teachers.train_teacher(
             study, names, config.seed, training_options(config), flow_options(config), identity_options(config), config.teacher.committee,
-            report, config.teacher.least_skill, at_once)
+            report, config.teacher.least_skill, at_once, config.teacher.weigh)
         teacher = learn(prepare(teacher, study, config, report))  # prepared not where privacy is promised: that looks again
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))

@@ -28,6 +28,7 @@ MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the nu
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
+LEAST_LOSS = 1e-3  # that a member's weight is counted by
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
@@ -50,6 +51,7 @@ class Teacher:
       rehearsed: fields of :class:`neurostim.excitation.produce.Settings` and of its target that served students best
         (:mod:`neurostim.rehearsal`); empty where that was not tried.
       windows: how many it learnt from, so that there can be as many stimuli; 0 where that is not told.
+      weights: how much each member counts (:func:`member_weights`); none where all count alike.
       novices: networks that stimuli are to surprise; None where there are none.
     """
 
@@ -67,6 +69,7 @@ class Teacher:
     rehearsed: dict[str, Any] = dataclasses.field(default_factory=dict)
     windows: int = 0
     novices: Novices | None = None
+    weights: tuple[float, ...] = ()
 
     @functools.cached_property
     def networks(self) -> tuple:
@@ -97,17 +100,18 @@ class Teacher:
     def digest(self) -> str:
         """SHA-256 over parameters, statistics and scaling: what a stimulus depends on."""
         state = hashlib.sha256()
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.population, tuple(self.scaling), *self.networks[1:])):
+        parts = (self.params, self.population, tuple(self.scaling), *self.networks[1:], *[self.weights] * bool(self.weights))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
             state.update(jax.tree_util.keystr(path).encode())
             state.update(np.ascontiguousarray(leaf).tobytes())
         return state.hexdigest()
 
 
-def make_committee(names: tuple[str, ...], shape: tuple[int, ...], classes: int) -> models.Model:
-    """The committee of `names` for windows of `shape`."""
+def make_committee(names: tuple[str, ...], shape: tuple[int, ...], classes: int, weights: tuple[float, ...] = ()) -> models.Model:
+    """The committee of `names` for windows of `shape`; `weights` as :func:`neurostim.models.committee` takes them."""
     if not names:
         raise UserError('teacher.models is empty: name at least one model')
-    return models.committee(tuple(models.create(name, shape, classes) for name in names))
+    return models.committee(tuple(models.create(name, shape, classes) for name in names), weights)
 
 
 def validation_split(study: Study, seed: int) -> np.ndarray:
@@ -162,6 +166,13 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
     share = np.where(share > 0, np.maximum(share, 1e-9) ** (1 - balance), 0)
     share = share[share > 0] / share.sum()
     return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
+
+
+def member_weights(curves: dict[str, dict[str, list]]) -> tuple[float, ...]:
+    """How much each member that is kept counts: in inverse proportion to its validation loss (cross-entropy)."""
+    losses = [min(curve['validation_loss']) for name, curve in curves.items() if not name.endswith(LEFT_OUT)]
+    weights = 1 / np.maximum(losses, LEAST_LOSS)
+    return tuple((weights / weights.sum()).tolist())
 
 
 def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, part: np.ndarray, least_skill: float,
@@ -238,14 +249,17 @@ def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0,
     draws = _draw(train, teacher.population, method, put_right, share, seed, report)
     options = dataclasses.replace(options or training.TrainingOptions(), shift=teacher.shift)
     part = committee_parts(train, 'together', len(teacher.names), seed)
-    _, params, curves, _ = _train_members(train, teacher.names, options, seed, part, 0.0, report, draws)
-    return dataclasses.replace(teacher, params=params, curves=curves)
+    names, params, curves, _ = _train_members(train, teacher.names, options, seed, part, 0.0, report, draws)
+    weights = member_weights(curves) if teacher.weights else ()
+    model = make_committee(names, train.shape, len(train.classes), weights)
+    return dataclasses.replace(teacher, model=model, params=params, curves=curves, weights=weights)
 
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
-                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0, draws: float = 0.0) -> Teacher:
+                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0, draws: float = 0.0,
+                  weigh: bool = False) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. Scaling, the population and
@@ -263,6 +277,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
       draws: for each training window, that members learn from too, see :func:`learn_from_draws`; by the population's usual method. A
         disjoint committee cannot: draws are of all windows.
+      weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
+        from others' windows.
     """
     options = options or training.TrainingOptions()
     if options.shift > 0 and study.kind != 'windows':
@@ -288,9 +304,10 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    model = make_committee(names, study.shape, n_classes)
+    weights = member_weights(curves) if weigh and committee == 'together' else ()
+    model = make_committee(names, study.shape, n_classes, weights)
     return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
-                   curves=curves, identity=named, shift=shift, windows=len(train.y))
+                   curves=curves, identity=named, shift=shift, windows=len(train.y), weights=weights)
 
 
 def _may_begin_anywhere(train: Study, report: Callable[[str], None]) -> bool:
@@ -341,7 +358,7 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     description = {
         'models': teacher.names, 'shape': teacher.shape, 'classes': teacher.classes, 'channels': teacher.channels,
         'kind': teacher.kind, 'shift': teacher.shift, 'rehearsed': teacher.rehearsed, 'windows': teacher.windows,
-        'population': {k: v.shape for k, v in teacher.population.items()},
+        'weights': teacher.weights, 'population': {k: v.shape for k, v in teacher.population.items()},
         'identity': teacher.identity and {'models': teacher.identity.names, 'people': teacher.identity.people},
         'novices': teacher.novices and teacher.novices.names, 'novices_agreement': teacher.novices and teacher.novices.agreement,
         'knots': teacher.scaling.knots.shape, 'curves': teacher.curves, 'digest': teacher.digest(),
@@ -374,7 +391,8 @@ def load(folder: pathlib.Path) -> Teacher:
         if _file_digests(folder / 'checkpoint') != description['files']:
             raise ValueError('its checkpoint is not as it was saved')
         shape, classes = tuple(description['shape']), tuple(description['classes'])
-        model = make_committee(tuple(description['models']), shape, len(classes))
+        weights = tuple(description.get('weights', ()))
+        model = make_committee(tuple(description['models']), shape, len(classes), weights)
         blank = jax.eval_shape(model.init, jax.random.key(0))
         knots = jax.ShapeDtypeStruct(tuple(description['knots']), np.float64)
         target = {
@@ -400,6 +418,7 @@ def load(folder: pathlib.Path) -> Teacher:
             identity=identities.Identity(
                 names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,
             shift=description.get('shift', 0.0), rehearsed=description.get('rehearsed', {}), windows=description.get('windows', 0),
+            weights=weights,
             novices=novices.Novices(  # earlier versions did not tell, and sifted
                 named, tuple(arrays['novices']), description.get('novices_agreement', 1.0)) if named else None)
         shapes = functools.partial(jax.tree.map, np.shape)

@@ -21,6 +21,7 @@ def get_config():
     config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'mlp', 'linear')
     config.teacher.training.shift = -1.0
     config.teacher.least_skill = 0.35
+    config.teacher.weigh = True
     config.teacher.flow.steps = -1
     config.teacher.rehearse = True
     config.teacher.draws = -1.0

@@ -62,11 +62,14 @@ def create(name: str, shape: tuple[int, ...], classes: int, **options) -> Model:
     return Model(name, tuple(shape), classes, init, apply)
 
 
-def committee(models: tuple[Model, ...]) -> Model:
+def committee(models: tuple[Model, ...], weights: tuple[float, ...] = ()) -> Model:
     """Several models as one: its softmax is the mean of theirs.
 
     Parameters are a tuple, one entry a member; activations are named ``member/activation``, e.g. ``0/dense``. A committee of
     one is that model, with the same naming.
+
+    Args:
+      weights: how much each member counts in the mean; none where all count alike.
     """
     first = models[0]
 
@@ -77,7 +80,10 @@ def committee(models: tuple[Model, ...]) -> Model:
         outputs = [m.apply(p, x, dropout_key) for m, p in zip(models, params, strict=True)]
         activations = {f'{i}/{name}': a for i, (_, named) in enumerate(outputs) for name, a in named.items()}
         logs = jnp.stack([jax.nn.log_softmax(logits) for logits, _ in outputs])
-        return jax.nn.logsumexp(logs, 0) - jnp.log(len(models)), activations
+        if not weights:
+            return jax.nn.logsumexp(logs, 0) - jnp.log(len(models)), activations
+        counts = jnp.asarray(weights, logs.dtype).reshape(-1, *[1] * (logs.ndim - 1))
+        return jax.nn.logsumexp(logs + jnp.log(counts / counts.sum()), 0), activations
 
     return Model('+'.join(m.name for m in models), first.shape, first.classes, init, apply)
 
