@@ -346,6 +346,15 @@ def test_committee_believes_the_members_mean():
     assert jax.tree.map(jnp.shape, blank) == jax.tree.map(np.shape, params)
 
 
+def test_a_committees_members_may_count_unevenly():
+    model, params, apply = zoo('mlp', 'features')
+    both, x = (params, jax.tree.map(lambda p: -p, params)), inputs('features', 2, 3)
+    each = [jax.nn.softmax(apply(p, x)[0]) for p in both]
+    for weights in ((3.0, 1.0), (1.0, 0.0)):
+        logits, _ = jax.jit(models.committee((model, model), weights).apply)(both, x)
+        np.testing.assert_allclose(jax.nn.softmax(logits), np.average(each, 0, weights), atol=1e-6)
+
+
 def test_fresh_members_differ_and_are_unsure(name='mlp'):
     one = models.create(name, (6,), CLASSES)
     together = models.committee((one, one))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import TINY_OPTIONS
 
+from neurostim import models, training
 from neurostim import teacher as teachers
-from neurostim import training
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation
 from neurostim.study import make_study
@@ -263,6 +263,31 @@ def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
     assert found.names == ('mlp',)  # none is any good: the best is kept
     skills = iter([0.1, 0.8])
     assert teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS).names == ('mlp', 'mlp')  # unless asked for, nobody is left out
+
+
+def test_members_count_by_what_they_know(study, tmp_path):
+    names = ('mlp', 'linear')
+    even, made = (teachers.train_teacher(study, names, 1, TINY_OPTIONS, weigh=weigh) for weigh in (False, True))
+    losses = [min(made.curves[member]['validation_loss']) for member in ('0/mlp', '1/linear')]
+    assert even.weights == () and sum(made.weights) == pytest.approx(1)
+    assert made.weights[0] / made.weights[1] == pytest.approx(losses[1] / losses[0])
+    x = made.scaling.forward(study.x)
+    own = [training.predictor(models.create(name, study.shape, 2))(params, x) for name, params in zip(names, made.params, strict=True)]
+    np.testing.assert_allclose(made.predict_scaled(x), np.tensordot(made.weights, own, 1), atol=1e-6)
+    np.testing.assert_allclose(even.predict_scaled(x), np.mean(own, 0), atol=1e-6)
+    assert made.digest() != even.digest()  # stimuli depend on it
+    teachers.save(made, tmp_path / 'teacher')
+    again = teachers.load(tmp_path / 'teacher')
+    assert again.weights == made.weights
+    np.testing.assert_array_equal(again.predict_scaled(x), made.predict_scaled(x))
+    taught = teachers.learn_from_draws(made, study, 'gaussian', 1, TINY_OPTIONS, share=0.5)  # whose members know other things
+    assert taught.weights == teachers.member_weights(taught.curves) != made.weights
+    apart = retrain(study, committee='people', weigh=True)
+    assert apart.weights == ()  # one member's windows would decide about another
+    description = tmp_path / 'teacher' / 'teacher.json'
+    description.write_text(json.dumps({**json.loads(description.read_text()), 'weights': [0.5, 0.5]}))
+    with pytest.raises(UserError, match='damaged'):
+        teachers.load(tmp_path / 'teacher')
 
 
 @pytest.mark.parametrize('anywhere', [True, False])
