@@ -13,7 +13,6 @@ def get_config():
     """Every third block of 30 minutes is held out."""
     config = apnea_respiration.get_config()
     config.study.channels = ('Resp C', 'Resp A', 'Resp N', 'SpO2')
-    config.teacher.training.shift = 0.0  # figures are of windows as they begin
     config.student_steps = STEPS
     config.excite.target.concentration = 2.0  # surer targets cost most students: BUILD_NOTES
     return config
