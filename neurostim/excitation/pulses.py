@@ -66,7 +66,8 @@ def between(pulses, time: int, xp):
     which = xp.clip(xp.stack([last, last + 1]), 0, len(pulses) - 1)
     since = t - pulses[which]
     interval = xp.maximum(since[0] - since[1], 1e-6)
-    second = xp.clip(0.5 + (since[0] / interval - (1 - BEFORE)) / FADES, 0, 1) * (which[0] < which[1])
+    way = xp.clip(0.5 + (since[0] / interval - (1 - BEFORE)) / FADES, 0, 1)
+    second = way * way * (3 - 2 * way) * (which[0] < which[1])  # without a kink at either end
     return which, since, xp.stack([1 - second, second])
 
 
