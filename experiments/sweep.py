@@ -157,7 +157,7 @@ def _digest_of(value) -> str:
 
 def _content(on: Ground, source: Source, x: np.ndarray) -> str:
     """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
-    return source.digest(x, on.student_steps, on.capacity, *filter(None, [on.teacher.shift]))
+    return source.digest(x, on.student_steps, on.capacity, *students.told_of_shift(on.teacher.shift))
 
 
 def _train(sweep: Sweep, part: Part, task: comparison.Task, source: Source, x: np.ndarray, content: str) -> np.ndarray:
@@ -208,8 +208,8 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
     results = {}
     for method in ('', *attack.methods):
         x = on.teacher.scaling.forward(dataset(sweep, part, Made(method, 0))[0].x) if method else scaled[:0]
-        digest = _digest_of([_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *filter(None, [on.teacher.shift])])
-        path = folder_of(sweep, part) / 'attacks' / f'{digest}.json'
+        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *students.told_of_shift(on.teacher.shift)]
+        path = folder_of(sweep, part) / 'attacks' / f'{_digest_of(content)}.json'
         try:
             results[method] = json.loads(path.read_text())
             continue

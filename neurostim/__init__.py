@@ -54,7 +54,7 @@ def fit_student(name: str, stimuli, teacher, seed: int = 0):
     """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
 
     Args:
-      teacher: only its scaling is used, and whether windows may begin anywhere.
+      teacher: only its scaling is used, and whether windows may begin anywhere; both may be told to whom stimuli are given.
     """
     from neurostim import students
     from neurostim.sources import synthetic_source

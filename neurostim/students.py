@@ -84,6 +84,12 @@ def training_options(teacher_shift: float, steps: int = STEPS) -> training.Train
     return training.TrainingOptions(steps=steps, shift=teacher_shift)
 
 
+def told_of_shift(teacher_shift: float) -> tuple[float, ...]:
+    """What digests are told of how far windows are shifted in training: nothing where they are not, so that what was kept before any were
+    is found."""
+    return (teacher_shift,) if teacher_shift else ()
+
+
 def is_deterministic(name: str) -> bool:
     """Whether all seeds give the same student, so that one is enough."""
     return name in ('knn', 'naive_bayes', 'logistic_regression', 'gradient_boosting')

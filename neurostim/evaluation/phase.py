@@ -115,7 +115,8 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     for name, made in (('stimuli', stimuli), ('control', control)):
         sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, made.surprise)
     networks = students.training_options(teacher.shift, steps)
-    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps, *filter(None, [teacher.shift]))
+    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps,
+                     *students.told_of_shift(teacher.shift))
     trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), networks, progress)
     return comparison.compare(names, seeds, trained, test, draws)
 

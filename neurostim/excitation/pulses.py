@@ -28,6 +28,7 @@ INTERVALS = (0.3, 4.0)  # of the usual one: the shortest and the longest that ar
 USUAL_COUNTS = 0.5  # pulses, for which what is usual in all windows counts beside a window's own
 HALF_SEEN = 0.3  # pulses of the other kind that a window counts as having besides
 MOST_OTHERS = 0.9  # of a window's pulses
+SPARE = 3  # pulses, for those before and after a window
 # Root of the variance that each part has in all.
 WEIGHTS = {'pace': 1.0, 'wander': 0.7, 'scatter': 1.0, 'waveform': 1.0, 'rest': 1.0, 'kinds': 1.0, 'other': 1.0}
 
@@ -140,16 +141,16 @@ def _line(at, values, time, count):
     heights = np.linalg.solve(bend, basis.T)
     height = heights @ values
     spread = (values**2).mean() + LEAST_SCATTER**2
-    missed = ((values - basis @ height) ** 2).sum() / max(len(values) - np.trace(basis @ heights), 1) + LEAST_SCATTER**2
-    missed = min(missed, spread)
-    size = ((basis @ height) ** 2).mean()
+    line = basis @ height
+    missed = ((values - line) ** 2).sum() / max(len(values) - np.trace(basis @ heights), 1) + LEAST_SCATTER**2
+    missed, size = min(missed, spread), (line**2).mean()
     height = height * math.sqrt((spread - missed) / max(size, 1e-12) / spread)
     return height, (0.5 * math.log(spread), 0.5 * math.log(missed / spread))
 
 
 def most_pulses(count: int) -> int:
     """How many pulses there may be in a window with so many knots."""
-    return math.ceil(count / KNOTS / INTERVALS[0]) + 3
+    return math.ceil(count / KNOTS / INTERVALS[0]) + SPARE
 
 
 def times(interval, scatter, start, deviations, usual, time: int, longer=0.0):

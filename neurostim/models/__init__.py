@@ -69,7 +69,7 @@ def committee(models: tuple[Model, ...], weights: tuple[float, ...] = ()) -> Mod
     one is that model, with the same naming.
 
     Args:
-      weights: how much each member counts in the mean; none where all count alike.
+      weights: how much each member counts in the mean, in any unit; none where all count alike.
     """
     first = models[0]
 
