@@ -312,3 +312,22 @@ def test_no_student_begins_as_a_network_of_the_teacher(monkeypatch):
     others, mine = (np.asarray(jax.random.key_data(found)) for found in (
         jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), taken), jax.numpy.stack(keys)))
     assert len(np.unique(mine, axis=0)) == len(mine) and len(np.unique(np.r_[mine, others], axis=0)) == len(mine) + len(others)
+
+
+def test_an_mlp_takes_longer_over_windows_that_are_shifted(monkeypatch):
+    """It learns every place in time by itself; networks that do not, and mlps of windows as they begin, take what is asked for."""
+    steps = {}
+
+    def fit_nothing(spec, options, key, *data):
+        steps[spec[0], options.shift] = options.steps
+        raise StopIteration
+
+    monkeypatch.setattr(students.training, 'fit', fit_nothing)
+    x, y = toy()
+    source = Source(x, one_hot(y), np.arange(len(x)) % 5 == 0)
+    for name in students.models.NAMES:
+        for shift in (0.0, 0.5):
+            with pytest.raises(StopIteration):
+                students.fit(name, source, 0, students.training_options(shift, 10))
+    assert steps.pop(('mlp', 0.5)) > 10
+    assert set(steps.values()) == {10}
