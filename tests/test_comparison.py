@@ -243,11 +243,11 @@ def test_a_torn_temporary_file_does_no_harm(tmp_path):
 
 
 def test_students_of_another_recipe_are_not_taken(tmp_path, monkeypatch):
-    task, values = Task('mlp', 'real', 0), np.full((5, 2), 0.5, np.float32)
+    task, values = Task('cnn', 'real', 0), np.full((5, 2), 0.5, np.float32)
     Cache(tmp_path, 'd' * 64).put(task, values)
     monkeypatch.setattr(comparison.students, 'RECIPES', {'svm': 9})
     assert Cache(tmp_path, 'd' * 64).get(task) is not None  # this student is made as before
-    monkeypatch.setattr(comparison.students, 'RECIPES', {'mlp': 9})
+    monkeypatch.setattr(comparison.students, 'RECIPES', {'cnn': 9})
     assert Cache(tmp_path, 'd' * 64).get(task) is None
     monkeypatch.setattr(comparison.students, 'RECIPES', {})
     monkeypatch.setattr(comparison.students, 'RECIPE', comparison.students.RECIPE + 1)
