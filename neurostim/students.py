@@ -66,7 +66,7 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
         algorithms train on all in the end. To an algorithm of `POWERS` or `LEAVE_OUT` stimuli that were sifted may count otherwise, and
         those held ones tune that came as they were made.
       seed: of initial weights, minibatches, trees.
-      options: of a network's training.
+      options: of a network's training; of shifted windows some take more steps (`SHIFTED_STEPS`).
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
     """
     choose(name, NAMES, 'student')
@@ -81,6 +81,7 @@ def training_options(teacher_shift: float, steps: int = STEPS) -> training.Train
 
     Args:
       teacher_shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
+      steps: at most, of windows as they begin; see `SHIFTED_STEPS`.
     """
     return training.TrainingOptions(steps=steps, shift=teacher_shift)
 

@@ -19,6 +19,7 @@ from neurostim.excitation import bands
 
 BEFORE = 0.4  # of the interval between two pulses belongs to the second one
 FADES = 0.2  # of the interval, in the middle of which one gives way to the other
+ROUNDED = 0.1  # of the fade: how far about its ends it is no straight line; at a kink batches would differ from single stimuli by rounding
 GAINS = (0.2, 3.0)  # least and most of a pulse
 KNOTS = 0.5  # for each pulse of a usual window
 FEWEST_KNOTS = 4
@@ -55,6 +56,11 @@ class Trains(NamedTuple):
     interval: float
 
 
+def _rounded_ramp(v, xp):
+    """max(v, 0), whose kink is rounded from -ROUNDED to ROUNDED."""
+    return xp.where(v < ROUNDED, xp.maximum(v + ROUNDED, 0) ** 2 / (4 * ROUNDED), v)
+
+
 def between(pulses, time: int, xp):
     """For each of so many samples the two pulses that it lies between, int [2, time], the samples since they came, and the shares that they
     have in it, [2, time] each; before the first pulse and after the last it is all theirs.
@@ -67,8 +73,8 @@ def between(pulses, time: int, xp):
     which = xp.clip(xp.stack([last, last + 1]), 0, len(pulses) - 1)
     since = t - pulses[which]
     interval = xp.maximum(since[0] - since[1], 1e-6)
-    way = xp.clip(0.5 + (since[0] / interval - (1 - BEFORE)) / FADES, 0, 1)
-    second = way * way * (3 - 2 * way) * (which[0] < which[1])  # without a kink at either end
+    way = xp.clip((since[0] / interval - (1 - BEFORE)) / FADES, -0.5 - ROUNDED, 0.5 + ROUNDED)  # straight, with rounded ends
+    second = (_rounded_ramp(way + 0.5, xp) - _rounded_ramp(way - 0.5, xp)) * (which[0] < which[1])
     return which, since, xp.stack([1 - second, second])
 
 
