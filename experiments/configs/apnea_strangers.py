@@ -17,7 +17,6 @@ def get_config():
     config.teacher.models = ('cnn', 'transformer', 'gru', 'mlp', 'resnet')
     config.teacher.draws = 1.0
     config.teacher.novices, config.excite.surplus = (), 1  # sifting was not measured here
-    config.teacher.training.shift = 0.0  # figures are of windows as they begin
     config.student_steps = STEPS
     config.excite.target.classes = 'uniform'
     config.excite.steps, config.excite.learning_rate = 8, 0.05
