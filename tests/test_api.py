@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import neurostim as ns
+from neurostim.excitation import moments
 
 QUICK_COMPILE = True
 README = pathlib.Path(__file__).parents[1] / 'README.md'
@@ -17,6 +18,8 @@ def test_readme_example(capsys, monkeypatch):
                           'evaluate': {'seeds': 1, 'steps': 20}}.items():
         function = getattr(ns, name)
         monkeypatch.setattr(ns, name, lambda *a, function=function, options=options, **k: function(*a, **{**options, **k}))
+    monkeypatch.setattr(moments, 'DRAWS', 1)
+    monkeypatch.setattr(moments, 'LEAST_DRAWS', 100)
     scope = {}
     exec(example.replace('10_000', '300'), scope)
     assert [row['name'] for row in scope['results']['students']] == ['cnn', 'random_forest']
