@@ -11,7 +11,7 @@ README = pathlib.Path(__file__).parents[1] / 'README.md'
 
 
 def test_readme_example(capsys, monkeypatch):
-    """Word for word, but on fewer people and with a smaller committee and shorter training."""
+    """Word for word, but on fewer people, with a smaller committee, shorter training and fewer draws to match."""
     example = re.search(r'```python\n(.*?)```', README.read_text(), re.S)[1]
     for name, options in {'load_study': {'subjects': 6, 'minutes_per_subject': 30},
                           'train_teacher': {'models': ('cnn', 'mlp'), 'flow_steps': 30, 'steps': 30},

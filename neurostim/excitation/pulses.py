@@ -57,7 +57,7 @@ class Trains(NamedTuple):
 
 
 def _rounded_ramp(v, xp):
-    """max(v, 0), whose kink is rounded from -ROUNDED to ROUNDED."""
+    """max(v, 0) of each number of v [...], whose kink is rounded from -ROUNDED to ROUNDED; `xp` as for :func:`between`."""
     return xp.where(v < ROUNDED, xp.maximum(v + ROUNDED, 0) ** 2 / (4 * ROUNDED), v)
 
 
