@@ -115,6 +115,81 @@ def test_envelopes_change_along_the_window(drawn):
     assert growth(draws[1]) > growth(draws[0]) + 0.4
 
 
+def test_places_are_alike_where_nothing_grows():
+    x, y = recordings()
+    seen = bands.split(x)
+    assert bands.place_share(seen, y) > 10 * population.PLACED  # the second class grows
+    alike = seen[y == 0]
+    assert bands.place_share(alike, y[y == 0]) <= population.PLACED
+    few = alike[:12]
+    assert bands.place_share(few, np.arange(12) % 2) <= population.PLACED  # chance is no place
+
+
+def test_where_places_are_alike_a_mixture_learns_from_windows_that_begin_anywhere():
+    """One place of each window is loud, and it is the same in all windows of a block of them: of the mixture any may be."""
+    rng = np.random.default_rng(0)
+    loud = np.arange(240) % columns.PLACES
+    gain = np.where(np.arange(1200) // 200 == loud[:, None], 3.0, 1.0)[..., None]
+    x = (gain * rng.normal(size=(240, 1200, 1))).astype(np.float32)
+    y = (loud > 2).astype(int)  # loud early or late: places are not alike
+    assert bands.place_share(bands.split(x), y) > population.PLACED
+    fitted = population.banded(x, np.zeros(240, int), 1, 0)
+    per_place = fitted['banded/mean'].reshape(columns.PLACES, -1)
+    np.testing.assert_allclose(per_place, np.broadcast_to(per_place[:1], per_place.shape), atol=0.02)
+    separate = population.banded(x, y, 2, 0)  # classes may say when: nothing is turned around
+    first = [separate['banded/mean'].reshape(columns.PLACES, -1) + (separate['banded/basis'][:, :separate['banded/centre'].shape[1]] @ (
+        separate['banded/weight'][separate['banded/owner'] == c] @ separate['banded/centre'][separate['banded/owner'] == c])
+    ).reshape(columns.PLACES, -1) for c in (0, 1)]
+    assert (first[0][0, 1:] > first[1][0, 1:] + 0.2).all() and (first[0][-1, 1:] < first[1][-1, 1:] - 0.2).all()
+
+
+def in_step(n=200, time=600, seed=0):
+    """Three channels: the first two go together in one class and against each other in the second, the third goes its own way."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    common, own, third = rng.normal(size=(3, n, time))
+    second = np.where(y, -1, 1)[:, None] * common
+    return np.stack([common, 0.8 * second + 0.6 * own, 0.1 * third], 2).astype(np.float32), y
+
+
+def test_channels_go_together_as_they_do_in_windows_of_a_class():
+    x, y = in_step()
+    factors = bands.coherences(x, y, 2, common_counts=1e-6)
+    cross = factors @ factors.conj().swapaxes(-1, -2)
+    assert cross.shape == (2, len(bands.edges(600)) - 1, 3, 3)
+    np.testing.assert_allclose(np.einsum('...cc->...c', cross), 1, atol=1e-5)
+    np.testing.assert_allclose(cross[0, :, 0, 1], 0.8, atol=0.12)
+    np.testing.assert_allclose(cross[1, :, 0, 1], -0.8, atol=0.12)
+    assert np.abs(cross[:, :, :2, 2]).mean() < 0.1
+    shy = bands.coherences(x, y, 2, common_counts=1e6)
+    np.testing.assert_allclose(shy[0], shy[1], atol=1e-3)  # what few windows say is not the class's
+
+
+def test_draws_go_together_so_too():
+    x, y = in_step()
+    fitted = {name: jnp.asarray(value) for name, value in fit_population(x, 'windows', y, 2).items()}
+    p = parameterisation.make('banded', x.shape[1:], fitted, put_right=False)
+
+    def one(key, label):
+        return p.decode(fitted, *p.start(fitted, key, targets.Target(jax.nn.one_hot(label, 2), label, 2.0)))
+
+    several = jax.jit(jax.vmap(one, (0, None)))
+    for label, sign in ((0, 1), (1, -1)):
+        draws = np.asarray(several(jax.random.split(jax.random.key(label), 50), label))
+        together = np.array([np.corrcoef(draw.T) for draw in draws]).mean(0)
+        assert 0.55 < sign * together[0, 1] < 0.9 and np.abs(together[:2, 2]).max() < 0.1
+
+
+def test_noise_that_goes_together_keeps_its_power():
+    x, y = in_step()
+    factors = jnp.asarray(bands.coherences(x, y, 2, 20)[1])
+    noise = (np.random.default_rng(0).normal(size=(200, 300, 3, 2)) @ [1, 1j] / np.sqrt(2)).astype(np.complex64)
+    made = np.asarray(jax.vmap(lambda one: bands.together(one, factors, 600))(noise))
+    assert made.shape == noise.shape
+    np.testing.assert_allclose((np.abs(made) ** 2).mean(0), 1, atol=0.3)
+    np.testing.assert_allclose((np.abs(made) ** 2).mean(), 1, atol=0.02)
+
+
 def test_what_tells_classes_apart_need_not_be_along_leading_components():
     """Fifty numbers that vary much and the same in both classes, and two hundred that vary little and differ a little."""
     rng = np.random.default_rng(0)

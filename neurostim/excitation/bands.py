@@ -12,6 +12,9 @@ import numpy as np
 
 from neurostim import columns
 
+CHANCE = 4  # standard deviations
+UNSURE = 0.01  # of a band's power: what channels never share
+AT_ONCE = 64  # windows whose spectra are taken together
 LEAST = 0.3  # of its usual amplitude: how weak a band's noise may be at a place before it is strengthened no further
 
 
@@ -24,6 +27,26 @@ def split(x: np.ndarray) -> np.ndarray:
     """Windows [n, time, channels] -> the numbers [n, places, 1 + bands, channels] that are seen of them."""
     seen = columns.columns(x)
     return seen.reshape(len(x), columns.places(x.shape[1]), -1, x.shape[2])
+
+
+def place_share(seen: np.ndarray, classes: np.ndarray) -> float:
+    """How far it matters at which place of its window something is seen: the share of a number's variance within classes that its mean at
+    each place has, without what chance may give it. The largest of any number.
+
+    Args:
+      seen: of :func:`split`, [n, places, 1 + bands, channels].
+      classes: int [n].
+    """
+    of_place, whole = np.zeros(seen.shape[2:]), np.full(seen.shape[2:], 1e-12)
+    chance = 1 + CHANCE * np.sqrt(2 / (seen.shape[1] - 1))  # times a mean's variance, of that over places: chi-squared
+    for label in np.unique(classes):
+        own = seen[classes == label]
+        apart = own.mean(0) - own.mean((0, 1))
+        within = own - own.mean(1, keepdims=True) - apart  # windows differ from each other at all places alike
+        share = len(own) / len(seen)
+        of_place += share * ((apart**2).mean(0) - chance * (within**2).mean((0, 1)) / len(own))
+        whole += share * own.var((0, 1))
+    return float((of_place / whole).max())
 
 
 def edges(time: int) -> np.ndarray:
@@ -45,6 +68,38 @@ def shares(power: np.ndarray, time: int) -> np.ndarray:
     return out
 
 
+def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float) -> np.ndarray:
+    """How channels go together in each band, by classes: complex64 [classes, bands, channels, channels], triangular factors L of the mean
+    L L* of the windows' cross-spectra, each channel's power made 1. L times independent noise of mean square 1 goes together so too.
+
+    Args:
+      x: float32 [n, time, channels].
+      classes: int [n].
+      common_counts: windows for which what all classes have in common counts beside a class's own.
+    """
+    between = edges(x.shape[1]) - 1
+    total = np.zeros((n_classes, len(between) - 1, x.shape[2], x.shape[2]), complex)
+    for first in range(0, len(x), AT_ONCE):
+        rows = x[first:first + AT_ONCE]
+        spectrum = np.fft.rfft(rows - drift_lines(x.shape[1]) @ split(rows)[:, :, 0], axis=1)[:, 1:]
+        for band, (low, high) in enumerate(zip(between[:-1], between[1:], strict=True)):
+            cross = np.einsum('nfc,nfd->ncd', spectrum[:, low:high], spectrum[:, low:high].conj())
+            scale = np.sqrt(np.maximum(np.einsum('ncc->nc', cross).real, 1e-12))
+            np.add.at(total[:, band], classes[first:first + AT_ONCE], cross / scale[:, :, None] / scale[:, None])
+    counts = np.bincount(classes, minlength=n_classes)[:, None, None, None]
+    mean = (total + common_counts * total.sum(0) / counts.sum()) / (counts + common_counts) + UNSURE * np.eye(x.shape[2])
+    scale = np.sqrt(np.einsum('...cc->...c', mean).real)
+    return np.linalg.cholesky(mean / scale[..., None] / scale[..., None, :]).astype(np.complex64)
+
+
+def together(noise, factors, time: int):
+    """Complex noise [time // 2, channels] of mean square 1, made to go together as `factors` [bands, channels, channels] of
+    :func:`coherences` say."""
+    between = edges(time) - 1
+    parts = [noise[low:high] @ factor.T for low, high, factor in zip(between[:-1], between[1:], factors, strict=True)]
+    return jnp.concatenate([noise[:between[0]], *parts, noise[between[-1]:]])  # no band has what is slower, and may be faster
+
+
 def noises(spectrum, time: int):
     """Complex amplitudes [time // 2, channels] at 1, 2, ... cycles -> noise of each band [bands, time, channels], whose mean square is
     the sum of the squares of the band's amplitudes."""
@@ -62,6 +117,13 @@ def lines(time: int) -> np.ndarray:
     return np.stack([np.interp(np.arange(time), middle, row) for row in np.eye(places)], 1).astype(np.float32)
 
 
+def drift_lines(time: int) -> np.ndarray:
+    """[time, places]: the matrix that makes straight lines of which the means over places are the given ones."""
+    along, places = lines(time), columns.places(time)
+    length = time // places
+    return along @ np.linalg.inv(along[:places * length].reshape(places, length, places).mean(1))
+
+
 def assemble(numbers, noise):
     """One window [time, channels] of which bands see `numbers` [places, 1 + bands, channels], made of `noise` [bands, time, channels].
 
@@ -75,5 +137,4 @@ def assemble(numbers, noise):
     strength = jnp.maximum(jnp.sqrt(there + 1e-12), LEAST)  # [bands, places, channels]
     wanted = columns.amplitude(numbers[:, 1:], jnp).swapaxes(0, 1)
     along = lines(time)
-    of_lines = along[:places * length].reshape(places, length, places).mean(1)  # the means that lines through the means would have
-    return along @ np.linalg.inv(of_lines) @ numbers[:, 0] + (jnp.einsum('tp,bpc->btc', along, wanted / strength) * noise).sum(0)
+    return drift_lines(time) @ numbers[:, 0] + (jnp.einsum('tp,bpc->btc', along, wanted / strength) * noise).sum(0)

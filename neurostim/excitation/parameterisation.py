@@ -17,7 +17,7 @@ import numpy as np
 
 from neurostim import columns
 from neurostim.errors import UserError, choose
-from neurostim.excitation import bands, marginals, moments, pulses, slant
+from neurostim.excitation import bands, marginals, moments, pulses, settling, slant
 from neurostim.excitation import flow as flows
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
@@ -323,18 +323,34 @@ def modulated(shape) -> Parameterisation:
 
 
 def banded(shape) -> Parameterisation:
-    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength."""
+    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose channels go
+    together as those of the class do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
+    along by how much it was moved."""
     time, channels = shape
-    bins = (time // 2, channels)
 
-    def decode(population, variables, context):
-        placing, grain = context.fixed
+    def assemble(population, variables, placing, grain):
         low, high = population['banded/range']
         numbers = jnp.clip(_place(population, 'banded', variables['scores'], placing), low, high) + population['banded/correction']
-        noise = bands.noises(population['banded/share'] * grain * jnp.exp(1j * _phases(population, variables)), time)
-        return bands.assemble(numbers.reshape(-1, noise.shape[0] + 1, channels), noise)
+        turned = population['banded/share'] * grain * jnp.exp(1j * variables['phase'])[:, None]
+        noise = bands.noises(turned, time)
+        numbers = numbers.reshape(-1, noise.shape[0] + 1, channels)
+        return bands.assemble(numbers, noise), numbers
 
-    return Parameterisation(_noisy_component('banded', bins, True), decode, _but_phases)
+    def start(population, key, target: Target):
+        draw_key, phase_key, grain_key = jax.random.split(key, 3)
+        scores, placing = _draw_component(population, 'banded', draw_key, target)
+        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, (time // 2,), maxval=2 * math.pi)}
+        real, imaginary = population['banded/coherence'][:, target.label]
+        grain = jax.random.normal(grain_key, (time // 2, channels, 2)) @ jnp.array([1, 1j]) / math.sqrt(2)
+        grain = bands.together(grain, real + 1j * imaginary, time)
+        x, numbers = assemble(population, variables, placing, grain)
+        return variables, Context(variables, (placing, grain, settling.settle(x, numbers) - x))
+
+    def decode(population, variables, context):
+        *drawn, moved = context.fixed
+        return assemble(population, variables, *drawn)[0] + moved
+
+    return Parameterisation(start, decode, _but_phases)
 
 
 def pulsed(shape) -> Parameterisation:

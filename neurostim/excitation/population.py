@@ -32,6 +32,7 @@ LEAST_VARIANCE = 1e-3  # of a component along a principal component whose varian
 COMMON_COUNTS = 20  # windows, for which what classes have in common counts beside a class's own: few windows' own is not the class's
 FEWEST = 10  # windows that a component of the mixture averages; a centre of one window would be that window
 SLANT_SHARE = 0.1  # of all pixels' variance: what an image's slant has
+PLACED = 0.02  # of the variance of what is seen at a place: what it may owe to which place it is
 ENVELOPE_FLOOR = 0.05  # of the typical envelope: a silent window has a finite logarithm
 
 
@@ -202,7 +203,8 @@ def mixture(flat: np.ndarray, classes: np.ndarray, n_classes: int, seed: int, ra
     }
 
 
-def beyond_rank(flat: np.ndarray, classes: np.ndarray, n_classes: int, fitted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def beyond_rank(flat: np.ndarray, classes: np.ndarray, n_classes: int, fitted: dict[str, np.ndarray],
+                copies: int = 1) -> dict[str, np.ndarray]:
     """What classes have of their own where a mixture's components do not differ: a mean, and spreads along the components beyond the rank.
 
     Of some hundred windows with as many numbers most of what tells classes apart may be there, each number a little: linear classifiers
@@ -210,6 +212,7 @@ def beyond_rank(flat: np.ndarray, classes: np.ndarray, n_classes: int, fitted: d
 
     Args:
       fitted: of :func:`mixture`, for these rows.
+      copies: how many rows each window has in `flat`.
 
     Returns:
       {'mixture/own_mean': [classes, d], added to every draw; 'mixture/own_spread': [classes, components beyond the rank], multiplied}.
@@ -220,8 +223,9 @@ def beyond_rank(flat: np.ndarray, classes: np.ndarray, n_classes: int, fitted: d
     own_mean, own_spread = np.zeros((n_classes, len(basis))), np.ones((n_classes, len(scale) - rank))
     for c in range(n_classes):
         rows = flat[classes == c]
-        if len(rows) >= FEWEST:
-            known = len(rows) / (len(rows) + COMMON_COUNTS)
+        windows = len(rows) / copies
+        if windows >= FEWEST:
+            known = windows / (windows + COMMON_COUNTS)
             apart = bounded(rows) - fitted['mixture/mean']
             apart = apart - apart @ basis[:, :rank] @ basis[:, :rank].T
             own_mean[c] = known * apart.mean(0)
@@ -326,14 +330,24 @@ def _between_channels(x):
 
 
 def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
-    """The mixture of what is seen of long windows (:mod:`neurostim.excitation.bands`), the range in which nearly all of it lies, and the
-    spectrum that a band's noise has."""
-    seen = bands.split(x).reshape(len(x), -1)
-    fitted = mixture(seen, classes, n_classes, seed)
-    fitted.update(beyond_rank(seen, classes, n_classes, fitted))
+    """The mixture of what is seen of long windows (:mod:`neurostim.excitation.bands`), the range in which nearly all of it lies, the
+    spectrum that a band's noise has, and how channels go together in each band, real and imaginary parts apart.
+
+    Where one place is as good as another, the mixture is fitted to copies of which each begins at another place, as
+    :func:`shifted_mixture` is: nothing of a window is seen of two places, so that its end may meet its beginning without a seam.
+    """
+    seen = bands.split(x)
+    rows, owners, copies = seen.reshape(len(x), -1), classes, 1
+    if seen.shape[1] > 1 and bands.place_share(seen, classes) <= PLACED:
+        copies = seen.shape[1]
+        rows = np.concatenate([np.roll(seen, places, 1).reshape(len(x), -1) for places in range(copies)])
+        owners = np.tile(classes, copies)
+    fitted = mixture(rows, owners, n_classes, seed, 0, MIXTURE_ROWS if copies == 1 else SHIFTED_ROWS, copies)
+    fitted.update(beyond_rank(rows, owners, n_classes, fitted, copies))
+    coherence = bands.coherences(x, classes, n_classes, COMMON_COUNTS)
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
-            'banded/range': np.percentile(bounded(seen), [0.1, 99.9], axis=0), 'banded/share': bands.shares(_power(x), x.shape[1]),
-            'banded/correction': np.zeros(seen.shape[1])}
+            'banded/range': np.percentile(bounded(rows), [0.1, 99.9], axis=0), 'banded/share': bands.shares(_power(x), x.shape[1]),
+            'banded/coherence': np.stack([coherence.real, coherence.imag]), 'banded/correction': np.zeros(rows.shape[1])}
 
 
 def _power(x):
