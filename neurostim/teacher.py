@@ -236,7 +236,8 @@ def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0,
     that it was drawn for.
 
     Networks that have seen real windows only judge draws, which are never quite like these, worse than they could; and students learn
-    from no more than what the teacher says of draws. Validation is of real windows alone.
+    from no more than what the teacher says of draws. Validation is of real windows alone, but the population that draws come from has
+    been taken of these windows too: so members count as they did before, when none had learnt anything of those that it was judged by.
 
     Args:
       method: whose draws (:data:`neurostim.excitation.parameterisation.NAMES`).
@@ -250,9 +251,8 @@ def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0,
     options = dataclasses.replace(options or training.TrainingOptions(), shift=teacher.shift)
     part = committee_parts(train, 'together', len(teacher.names), seed)
     names, params, curves, _ = _train_members(train, teacher.names, options, seed, part, 0.0, report, draws)
-    weights = member_weights(curves) if teacher.weights else ()
-    model = make_committee(names, train.shape, len(train.classes), weights)
-    return dataclasses.replace(teacher, model=model, params=params, curves=curves, weights=weights)
+    return dataclasses.replace(teacher, model=make_committee(names, train.shape, len(train.classes), teacher.weights), params=params,
+                               curves=curves)
 
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
@@ -278,7 +278,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       draws: for each training window, that members learn from too, see :func:`learn_from_draws`; by the population's usual method. A
         disjoint committee cannot: draws are of all windows.
       weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
-        from others' windows.
+        from others' windows, or from draws, which are of all windows.
     """
     options = options or training.TrainingOptions()
     if options.shift > 0 and study.kind != 'windows':
@@ -304,7 +304,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    weights = member_weights(curves) if weigh and committee == 'together' else ()
+    weights = member_weights(curves) if weigh and committee == 'together' and drawn is None else ()
     model = make_committee(names, study.shape, n_classes, weights)
     return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
                    curves=curves, identity=named, shift=shift, windows=len(train.y), weights=weights)

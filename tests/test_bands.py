@@ -180,6 +180,11 @@ def test_draws_go_together_so_too():
         assert 0.55 < sign * together[0, 1] < 0.9 and np.abs(together[:2, 2]).max() < 0.1
 
 
+def test_a_population_of_an_earlier_version_is_refused():
+    with pytest.raises(UserError, match='earlier version'):
+        parameterisation.make('banded', (1200, 2), {'banded/mean': np.zeros(3)})
+
+
 def test_noise_that_goes_together_keeps_its_power():
     x, y = in_step()
     factors = jnp.asarray(bands.coherences(x, y, 2, 20)[1])

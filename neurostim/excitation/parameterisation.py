@@ -75,6 +75,9 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'banded' and 'banded/mean' not in population:
         raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window that do not lie around an "
                         f"event like a heartbeat, and this study's, of shape {shape}, are others: choose 'modulated' or 'mixture'")
+    if name == 'banded' and 'banded/coherence' not in population:
+        raise UserError("excite.method 'banded': the teacher is of an earlier version, whose population does not say how channels go "
+                        'together: train in another --workdir, or choose another method')
     if name == 'pulsed' and 'pulsed/mean' not in population:
         raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's "
                         f"windows, of shape {shape}, are none: choose 'modulated' or 'mixture'")
