@@ -163,6 +163,10 @@ def test_channels_go_together_as_they_do_in_windows_of_a_class():
     assert np.abs(cross[:, :, :2, 2]).mean() < 0.1
     shy = bands.coherences(x, y, 2, common_counts=1e6)
     np.testing.assert_allclose(shy[0], shy[1], atol=1e-3)  # what few windows say is not the class's
+    rare = np.where(np.arange(len(y)) < 9, 2, y)
+    stood_in = bands.coherences(x, rare, 3, 20, fewest=10)[2]
+    everyone = bands.coherences(x, np.zeros(len(x), int), 1, 0)[0]
+    np.testing.assert_allclose(stood_in, everyone, atol=1e-6)
 
 
 def test_draws_go_together_so_too():

@@ -68,7 +68,7 @@ def shares(power: np.ndarray, time: int) -> np.ndarray:
     return out
 
 
-def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float) -> np.ndarray:
+def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float, fewest: int = 1) -> np.ndarray:
     """How channels go together in each band, by classes: complex64 [classes, bands, channels, channels], triangular factors L of the mean
     L L* of the windows' cross-spectra, each channel's power made 1. L times independent noise of mean square 1 goes together so too.
 
@@ -76,6 +76,7 @@ def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts
       x: float32 [n, time, channels].
       classes: int [n].
       common_counts: windows for which what all classes have in common counts beside a class's own.
+      fewest: windows of which a class has something of its own; for one of fewer what all have in common stands in.
     """
     between = edges(x.shape[1]) - 1
     total = np.zeros((n_classes, len(between) - 1, x.shape[2], x.shape[2]), complex)
@@ -87,7 +88,8 @@ def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts
             scale = np.sqrt(np.maximum(np.einsum('ncc->nc', cross).real, 1e-12))
             np.add.at(total[:, band], classes[first:first + AT_ONCE], cross / scale[:, :, None] / scale[:, None])
     counts = np.bincount(classes, minlength=n_classes)[:, None, None, None]
-    mean = (total + common_counts * total.sum(0) / counts.sum()) / (counts + common_counts) + UNSURE * np.eye(x.shape[2])
+    common, enough = total.sum(0) / counts.sum(), counts >= fewest
+    mean = (total * enough + common_counts * common) / (counts * enough + common_counts) + UNSURE * np.eye(x.shape[2])
     scale = np.sqrt(np.einsum('...cc->...c', mean).real)
     return np.linalg.cholesky(mean / scale[..., None] / scale[..., None, :]).astype(np.complex64)
 

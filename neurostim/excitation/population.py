@@ -344,7 +344,7 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
         owners = np.tile(classes, copies)
     fitted = mixture(rows, owners, n_classes, seed, 0, MIXTURE_ROWS if copies == 1 else SHIFTED_ROWS, copies)
     fitted.update(beyond_rank(rows, owners, n_classes, fitted, copies))
-    coherence = bands.coherences(x, classes, n_classes, COMMON_COUNTS)
+    coherence = bands.coherences(x, classes, n_classes, COMMON_COUNTS, FEWEST)
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
             'banded/range': np.percentile(bounded(rows), [0.1, 99.9], axis=0), 'banded/share': bands.shares(_power(x), x.shape[1]),
             'banded/coherence': np.stack([coherence.real, coherence.imag]), 'banded/correction': np.zeros(rows.shape[1])}
