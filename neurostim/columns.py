@@ -42,15 +42,26 @@ def of_series(x, xp):
     Args:
       xp: the library that computes it: NumPy, or `jax.numpy` where it is a part of a network.
     """
+    length = x.shape[-2] // places(x.shape[-2])
+    means, spectrum = of_places(x, xp)
+    power = (spectrum.real**2 + spectrum.imag**2) * np.float32(power_scale(length))
+    bands = xp.einsum('bf,...fc->...bc', members(length), power)
+    return xp.concatenate([means, 0.5 * xp.log((bands + SILENCE) / USUAL)], -2).reshape(*x.shape[:-2], -1).astype(np.float32)
+
+
+def of_places(x, xp):
+    """Windows [..., time, channels] -> (means [..., places, 1, channels], spectra [..., places, length // 2 + 1, channels] of each place
+    without its mean, tapered); :func:`power_scale` times a spectrum's squares are mean squares."""
     *leading, time, channels = x.shape
     length = time // places(time)
     patches = x[..., :places(time) * length, :].reshape(*leading, places(time), length, channels)
     means = patches.mean(-2, keepdims=True)
-    weight = taper(length)
-    spectrum = xp.fft.rfft((patches - means) * weight[:, None], axis=-2)
-    power = (spectrum.real**2 + spectrum.imag**2) * np.float32(2 / (length * (weight**2).sum()))
-    bands = xp.einsum('bf,...fc->...bc', _bands(length), power)
-    return xp.concatenate([means, 0.5 * xp.log((bands + SILENCE) / USUAL)], -2).reshape(*leading, -1).astype(np.float32)
+    return means, xp.fft.rfft((patches - means) * taper(length)[:, None], axis=-2)
+
+
+def power_scale(length: int) -> float:
+    """What makes of the squares of a tapered place's spectrum the mean square that each frequency has."""
+    return 2 / (length * (taper(length) ** 2).sum())
 
 
 def places(time: int) -> int:
@@ -68,7 +79,7 @@ def edges(length: int) -> np.ndarray:
     return np.unique(np.round(np.geomspace(1, max(2, length // 2 + 1), BANDS + 1)).astype(int))
 
 
-def _bands(length: int) -> np.ndarray:
+def members(length: int) -> np.ndarray:
     """[bands, length // 2 + 1], 1 where a frequency, in cycles a patch of `length` samples, belongs to a band; 0 belongs to none."""
     between, at = edges(length), np.arange(length // 2 + 1)
     return ((at >= between[:-1, None]) & (at < between[1:, None])).astype(np.float32)

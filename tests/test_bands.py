@@ -126,7 +126,7 @@ def test_places_are_alike_where_nothing_grows():
 
 
 def test_where_places_are_alike_a_mixture_learns_from_windows_that_begin_anywhere():
-    """One place of each window is loud, and it is the same in all windows of a block of them: of the mixture any may be."""
+    """One place of each window is loud, and any may be: so it is in the mixture, unless the class says which."""
     rng = np.random.default_rng(0)
     loud = np.arange(240) % columns.PLACES
     gain = np.where(np.arange(1200) // 200 == loud[:, None], 3.0, 1.0)[..., None]

@@ -12,7 +12,7 @@ import numpy as np
 
 from neurostim import columns
 
-CHANCE = 4  # standard deviations
+CHANCE = 4  # standard deviations of chance that a place's mean may be off by
 UNSURE = 0.01  # of a band's power: what channels never share
 AT_ONCE = 64  # windows whose spectra are taken together
 LEAST = 0.3  # of its usual amplitude: how weak a band's noise may be at a place before it is strengthened no further
@@ -34,7 +34,7 @@ def place_share(seen: np.ndarray, classes: np.ndarray) -> float:
     each place has, without what chance may give it. The largest of any number.
 
     Args:
-      seen: of :func:`split`, [n, places, 1 + bands, channels].
+      seen: of :func:`split`, [n, places, 1 + bands, channels], of at least two places.
       classes: int [n].
     """
     of_place, whole = np.zeros(seen.shape[2:]), np.full(seen.shape[2:], 1e-12)

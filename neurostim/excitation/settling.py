@@ -54,27 +54,23 @@ def slow(time: int) -> Slow:
     cycles = np.arange(1, min(time // 2 - 1, math.ceil(time / length * (top + 1))) + 1)  # a tapered place sees a little beyond its bands
     angle = 2 * np.pi * np.outer(cycles, np.arange(time)) / time
     basis = np.concatenate([bands.lines(time).T, math.sqrt(2) * np.cos(angle), math.sqrt(2) * np.sin(angle)])
-    mean, spectrum = _of_places(basis, top, np)
-    at = np.arange(1, top)
-    members = (at >= edges[:count, None]) & (at < edges[1:count + 1, None])
+    mean, spectrum = _slow_places(basis, top, np)
     band = np.clip(np.searchsorted(bands.edges(time), cycles, 'right') - 1, 0, len(edges) - 2)
     return Slow(basis.astype(np.float32), np.moveaxis(spectrum, 0, -1).astype(np.complex64), mean.T.astype(np.float32),
-                members.astype(np.float32), band)
+                columns.members(length)[:count, 1:top], band)
 
 
-def _of_places(x, top, xp):
+def _slow_places(x, top, xp):
     """(means [..., places], spectra [..., places, top - 1] at 1, 2, ... cycles a place) of one channel [..., time]: the squares of a band's
     frequencies add up to its mean square."""
-    time = x.shape[-1]
-    places, taper = columns.places(time), columns.taper(time // columns.places(time))
-    patches = x[..., :places * len(taper)].reshape(*x.shape[:-1], places, len(taper))
-    mean = patches.mean(-1)
-    spectrum = xp.fft.rfft((patches - mean[..., None]) * taper, axis=-1)[..., 1:top]
-    return mean, spectrum * np.float32(math.sqrt(2 / (len(taper) * (taper**2).sum())))
+    mean, spectrum = columns.of_places(x[..., None], xp)
+    length = x.shape[-1] // columns.places(x.shape[-1])
+    return mean[..., 0, 0], spectrum[..., 1:top, 0] * np.float32(math.sqrt(columns.power_scale(length)))
 
 
 def settle(x, numbers):
-    """The window `x` [time, channels], moved until its slow bands see `numbers` [places, 1 + bands, channels]."""
+    """The window `x` [time, channels], scaled, moved until its slow bands see `numbers` [places, 1 + bands, channels], as
+    :func:`neurostim.excitation.bands.split` has them."""
     along = slow(x.shape[0])
     amplitudes = columns.amplitude(numbers[:, 1:], jnp)
     frequencies = np.maximum(np.diff(bands.edges(x.shape[0])), 1)
@@ -88,7 +84,7 @@ def settle(x, numbers):
 def _settle_channel(along: Slow, x, means, wanted, usual):
     """One channel [time] whose places are to have the `means` [places] and the amplitudes `wanted` [places, slow bands]; `usual` is how far
     it may be moved along each direction [directions]."""
-    mean, spectrum = _of_places(x, along.members.shape[1] + 1, jnp)
+    mean, spectrum = _slow_places(x, along.members.shape[1] + 1, jnp)
     spectra, levels = along.spectrum * usual, along.mean * usual
     loudness = jnp.sqrt((wanted**2).sum(1).mean())
     unit, level_unit = jnp.maximum(wanted, QUIET * loudness) + 1e-4, OF_MEANS * loudness + 1e-3
