@@ -82,6 +82,7 @@ def _privacy_figures(privacy) -> dict | None:
                         for a in attackers],
         'neighbours_ratio': at(privacy, 'neighbours', 'ratio'),
         'membership': {unit: at(privacy, 'membership', unit, 'stimuli') for unit in ('record', 'subject')},
+        'membership_strongest': {unit: report.strongest(at(privacy, 'membership', unit)) for unit in ('record', 'subject')},
         'differential_privacy': at(privacy, 'differential_privacy')}
     return figures
 

@@ -6,11 +6,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 from sklearn import metrics
 
 from neurostim import report
-from neurostim.evaluation import membership, shadows
+from neurostim.evaluation import membership, shadow_priors, shadows
 from neurostim.study import make_study
 
 QUICK_COMPILE = True
@@ -193,17 +193,15 @@ def test_one_mixture_of_all_classes_knows_no_class():
 
 def test_distance_is_to_the_nearest_stimulus():
     x, stimuli = RNG.normal(size=(300, 5)).astype(np.float32), RNG.normal(size=(70, 5)).astype(np.float32)
-    distance, density = shadows._around(x, stimuli)
     expected = np.linalg.norm(x[:, None] - stimuli, axis=2)
-    np.testing.assert_allclose(-distance, expected.min(1), atol=1e-3)
-    assert np.corrcoef(density, special.logsumexp(-(expected**2) / np.median(expected.min(1) ** 2), 1))[0, 1] > 0.999
+    np.testing.assert_allclose(-shadows.nearness(x, stimuli), expected.min(1), atol=1e-3)
 
 
 def test_the_membership_entry():
     study = small_study()
     done = []
     entry = membership.attack(study, study.x, 8, SMALL, 0, done.append)
-    assert done[-1] <= membership.count(8) == 12
+    assert done[-1] <= membership.count(study, 8) == 12
     record = entry['record']
     assert record['shadow_models'] == 8 and set(record['real']) >= {'auc', 'auc_ci95', 'tpr_at_1pct_fpr'}
     assert {a['attack'] for a in record['attacks']} >= {'LiRA, online', 'LiRA, offline', 'RMIA', 'LiRA on the distance of stimuli'}
@@ -242,3 +240,65 @@ def test_the_attack_works_on_a_student_that_memorises():
     options = shadows.ShadowOptions(teacher='mlp', student='mlp', steps=250, batch=32, stimuli=256, components=1)
     entry = membership.attack(study, study.x, 12, options)
     assert entry['record']['real']['auc_ci95'][0] > 0.5 and entry['record']['real']['auc'] > entry['record']['stimuli']['auc']
+
+
+# ------------------------------------------------------------------------------------------------ density, and shadow priors
+
+
+def test_density_is_the_librarys():
+    """Of each window under the Gaussian of its class; belief may be divided."""
+    made = RNG.normal(size=(500, 3)) @ RNG.normal(size=(3, 3)) + 2
+    belongs = RNG.dirichlet((0.5, 0.5), 500)
+    x, y = RNG.normal(size=(20, 3)) + 2, RNG.integers(0, 2, 20)
+    whole, found = np.cov(made.T), shadows.density(*(np.asarray(a, np.float32) for a in (x,)), y, made, belongs)
+    for c in range(2):
+        own = belongs[:, c]
+        covariance = np.cov(made.T, aweights=own, ddof=0)
+        covariance = (own.sum() * covariance + 3 * whole) / (own.sum() + 3) + shadows.RIDGE * np.trace(whole) / 3 * np.eye(3)
+        expected = stats.multivariate_normal(np.average(made, axis=0, weights=own), covariance).logpdf(x[y == c])
+        np.testing.assert_allclose(found[y == c], expected + 1.5 * np.log(2 * np.pi), rtol=1e-3, atol=1e-3)
+
+
+def features_study(n, d):
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) / np.sqrt(d)).astype(np.float32)
+    return make_study('features', x, rng.integers(0, 2, n), np.arange(n) * 10 // n, test=np.arange(n) % 5 == 4)
+
+
+def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
+    """Of as many numbers, what is fitted to a hundred windows is theirs, and what is fitted to thousands hardly."""
+    found = {}
+    for n in (250, 5000):
+        study = features_study(n, 24)
+        entry = membership._attack_priors(study, study.x, 'record', 8, ('mixture', True), 0, lambda done: None)
+        attacks = {(a['attack'], a['against']): a for a in entry['attacks']}
+        found[n] = entry['stimuli']['auc']
+        assert entry['attack'] == 'LiRA on the density of draws of mixture'
+        assert attacks['LiRA on the distance of draws of mixture', 'real']['auc'] > 0.9  # the positive control
+        low, high = attacks[membership.NEGATIVE_CONTROL, 'stimuli']['auc_ci95']
+        assert low < 0.5 < high
+    assert found[250] > 0.65 and found[5000] < 0.6 < found[250] - 0.05
+
+
+def test_a_prior_learns_from_members_alone():
+    study = features_study(200, 8)
+    member = membership.halves(np.arange(200), 2, 0)[:1]
+    asked, changed = np.flatnonzero(member[0])[:50], study.x.copy()
+    changed[~member[0]] += 50.0
+    ours, theirs = (shadow_priors.run(study, x, member, asked, 'mixture', True) for x in (study.x, changed))
+    for name in shadow_priors.Scores._fields:
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_windows_too_large_for_pipelines_are_attacked_through_their_prior(monkeypatch):
+    """Where the statistics are fitted anew; a method that trains a network says that it is not."""
+    monkeypatch.setattr(shadows, 'LARGEST', 10)
+    study = features_study(400, 12)
+    done = []
+    entry = membership.attack(study, study.x, 16, None, 0, done.append, ('mixture', False))
+    assert done == [*range(1, 25)] and membership.count(study, 16, ('mixture', False)) == 24
+    assert entry['record']['shadow_models'] == 16 and entry['subject']['shadow_models'] == 8 and 'mixture' in entry['priors']
+    assert report.strongest(entry['record']) == max(entry['record']['attacks'][2:4], key=lambda a: a['auc'])
+    assert json.loads(json.dumps(entry)) == entry
+    assert "'flow' is not fitted anew" in membership.attack(study, study.x, 16, prior=('flow', False))['note']
+    assert membership.count(study, 16, ('flow', False)) == 0

@@ -70,7 +70,7 @@ def test_the_card_says_what_was_measured():
     assert front['privacy']['membership']['record']['auc'] == 0.5
     assert '| cnn | 0.900 | 0.800 | 0.100 | [0.000, 0.200] |' in body
     assert '| resnet | 50.0 % | 10.0 % | 40.0 % | more sure about stimuli than about strangers' in body
-    assert 'no better than chance on the student of stimuli' in body and 'one record was damaged' in body
+    assert 'no better than chance through stimuli' in body and 'one record was damaged' in body
     assert 'lose more than 0.03 kappa: cnn' in body and 'No differential privacy' in body
 
 

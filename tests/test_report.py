@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neurostim import files, report
+from neurostim.evaluation.membership import NEGATIVE_CONTROL
 
 STUDENTS = {  # kappa real, stimuli, control
     'cnn': (.932, .927, .862), 'gru': (.910, .904, .927), 'mlp': (.872, .874, .687), 'forest': (.819, .858, .437), 'knn': (.1, .05, .0),
@@ -266,6 +267,15 @@ def test_association_verdicts_need_their_controls():
 ])
 def test_membership_verdicts_need_their_control(real, stimuli, says):
     assert says in report.membership_verdict({'real': {'auc_ci95': real}, 'stimuli': {'auc_ci95': stimuli}})
+
+
+def test_the_verdict_on_membership_tells_of_the_strongest_attack():
+    """What the first attack does not find another may: nobody may read that nothing leaks."""
+    attack = {'real': {'auc': .65, 'auc_ci95': [.6, .7]}, 'stimuli': {'auc': .5, 'auc_ci95': [.48, .53]}}
+    found = {'attack': 'LiRA on the density of stimuli', 'against': 'stimuli', 'auc': .9, 'auc_ci95': [.88, .92]}
+    assert 'finds membership through stimuli: LiRA on the density of stimuli, AUC 0.900' in report.membership_verdict({**attack, 'attacks': [found]})
+    for nothing in ({**found, 'auc_ci95': [.45, .95]}, {**found, 'attack': NEGATIVE_CONTROL}):
+        assert 'strongest' not in report.membership_verdict({**attack, 'attacks': [nothing]})
 
 
 def test_a_broken_guarantee_is_called_one():

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from scipy import special, stats
 
-from neurostim.evaluation import shadows
+from neurostim.evaluation import shadow_priors, shadows
 from neurostim.evaluation.utility import weighted_auc
 from neurostim.study import Study
 
@@ -149,32 +149,91 @@ def halves(units: np.ndarray, models: int, seed: int) -> np.ndarray:
 
 
 def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.ShadowOptions | None = None, seed: int = 0,
-           progress: Callable[[int], None] = lambda done: None) -> dict:
+           progress: Callable[[int], None] = lambda done: None, prior: tuple[str, bool] | None = None) -> dict:
     """The `membership` entry of results.json.
 
     Args:
       scaled: the study's windows, scaled.
       models: shadow pipelines for windows; half as many again for people. 0 attacks nothing.
-      progress: called with how many pipelines are done, of :func:`count`.
+      progress: called with how many shadows are done, of :func:`count`.
+      prior: by which method stimuli were drawn, and whether their marginals were put right: as many shadow priors are attacked besides, and
+        of windows too large for pipelines they alone. None attacks none, nor does a method that trains a network.
     """
     if not models:
         return {'record': None, 'subject': None, 'note': 'not attacked: evaluate.shadows is 0'}
-    if np.prod(study.shape) > shadows.LARGEST:
-        return {'record': None, 'subject': None, 'note': f'windows of more than {shadows.LARGEST} numbers: too large for shadow pipelines'}
-    options = options or shadows.ShadowOptions()
-    pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
-    key = jax.random.key(seed)
-    record, canaries = _attack_records(study, scaled, models, pipeline, key, seed, options.shift > 0, progress)
-    subject = _attack_subjects(study, scaled, count(models) - models, pipeline, jax.random.fold_in(key, 1), seed,
-                               lambda done: progress(models + done))
-    return {'record': record, 'subject': subject, 'canaries': canaries,
-            'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
-                         f'for {"each class" if options.by_class else "all classes"}, {options.stimuli} stimuli, no inhibition'}
+    if not (_pipelines_suit(study) or _prior_suits(prior)):
+        return {'record': None, 'subject': None, 'note': f'windows of more than {shadows.LARGEST} numbers are too large for shadow '
+                                                         f'pipelines, and the prior {prior and prior[0]!r} is not fitted anew'}
+    entry, done = {'record': None, 'subject': None}, 0
+    if _pipelines_suit(study):
+        options = options or shadows.ShadowOptions()
+        pipeline = shadows.make_pipeline(study.shape, len(study.classes), options)
+        key = jax.random.key(seed)
+        record, canaries = _attack_records(study, scaled, models, pipeline, key, seed, options.shift > 0, progress)
+        subject = _attack_subjects(study, scaled, models // 2, pipeline, jax.random.fold_in(key, 1), seed,
+                                   lambda several: progress(models + several))
+        entry = {'record': record, 'subject': subject, 'canaries': canaries,
+                 'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
+                              f'for {"each class" if options.by_class else "all classes"}, {options.stimuli} stimuli, no inhibition'}
+        done = models + models // 2
+    if _prior_suits(prior):
+        for unit, several in (('record', models), ('subject', models // 2)):
+            found = _attack_priors(study, scaled, unit, several, prior, seed, lambda i, done=done: progress(done + i))
+            if entry[unit] is None:
+                entry[unit] = found
+            elif entry[unit].get('attacks'):
+                entry[unit]['attacks'] += found['attacks']
+            done += several
+        entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.DRAWS} unexcited draws of each'
+    return entry
 
 
-def count(models: int) -> int:
-    """How many pipelines :func:`attack` runs."""
-    return models + models // 2
+def count(study: Study, models: int, prior: tuple[str, bool] | None = None) -> int:
+    """How many shadows :func:`attack` makes."""
+    return (models + models // 2) * (_pipelines_suit(study) + _prior_suits(prior))
+
+
+def _pipelines_suit(study: Study) -> bool:
+    return np.prod(study.shape) <= shadows.LARGEST
+
+
+def _prior_suits(prior: tuple[str, bool] | None) -> bool:
+    return prior is not None and prior[0] in shadow_priors.METHODS
+
+
+def _attack_priors(study, scaled, unit, models, prior, seed, progress):
+    """One unit's entry, by what unexcited draws of shadow priors give away; windows of the test part, of which no prior knows, are the
+    negative control of windows, people told at random that of people."""
+    train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
+    by_person, first = unit == 'subject', f'LiRA on the density of draws of {prior[0]}'
+    if by_person and (few := _too_few(study.subject[train], models)):
+        return {'attack': first, 'shadow_models': models, 'attacks': [], 'real': None, 'stimuli': None, 'note': few}
+    rng = np.random.default_rng(seed)
+    asked = np.sort(rng.permutation(train)[:shadow_priors.MOST])
+    others = np.sort(rng.permutation(test)[:shadow_priors.MOST])
+    units = study.subject[train] if by_person else train
+    inside = halves(units, models, seed)
+    member = np.zeros((models, len(study.y)), bool)
+    member[:, train] = inside
+    scores = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), *prior, seed, progress)
+    mine, theirs = (shadow_priors.Scores(*(part[:, rows] for part in scores))
+                    for rows in (slice(len(asked)), slice(len(asked), None)))
+    who, nobody = member[:, asked], halves(np.arange(len(others)), models, seed)
+    attacks = []
+    for source, prefix in (('real', 'own_'), ('stimuli', '')):
+        for name in ('density', 'distance'):
+            title, score = f'LiRA on the {name} of draws of {prior[0]}', getattr(mine, prefix + name)
+            if by_person:
+                attacks.append({'attack': f'{title}, {BY_PERSON}', 'against': source, **_of_people(score, who, study.subject[asked], seed)})
+            else:
+                attacks.append({'attack': title, 'against': source, **figures(lira(score, who), who, study.group[asked], seed)})
+    if by_person:
+        told = halves(units, models, seed + 1)[:, np.searchsorted(train, asked)]
+        control = {'attack': NEGATIVE_CONTROL_PEOPLE, **_of_people(mine.density, told, study.subject[asked], seed)}
+    else:
+        control = {'attack': NEGATIVE_CONTROL, **figures(lira(theirs.density, nobody), nobody, np.arange(len(others)), seed)}
+    attacks.append({'against': 'stimuli', **control})
+    return {'attack': attacks[0]['attack'], 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
 
 
 def _attack_records(study, scaled, models, pipeline, key, seed, copies_differ, progress):
@@ -231,21 +290,34 @@ def _attack_subjects(study, scaled, models, pipeline, key, seed, progress):
     whatever it finds is the attack's own making."""
     train = np.flatnonzero(~study.test)
     people = study.subject[train]
-    names = np.unique(people)
-    if len(names) < FEWEST_SUBJECTS or models < shadows.FEWEST:
-        return {'attack': 'LiRA, online', 'shadow_models': models, 'real': None, 'stimuli': None,
-                'note': f'{len(names)} people with training windows and {models} shadow models: give at least {FEWEST_SUBJECTS} and '
-                        f'{shadows.FEWEST}'}
+    if few := _too_few(people, models):
+        return {'attack': 'LiRA, online', 'shadow_models': models, 'real': None, 'stimuli': None, 'note': few}
     member = halves(people, models, seed)
     scores = shadows.run(pipeline, key, member, scaled[train], study.y[train], progress)
     attacks = []
     for attack_name, told in ((f'LiRA, online, {BY_PERSON}', member), (NEGATIVE_CONTROL_PEOPLE, halves(people, models, seed + 1))):
-        who = np.stack([told[:, people == name][:, 0] for name in names], 1)
         for source in ('real', 'stimuli'):
-            result = lira(getattr(scores, source), told)
-            by_person = np.stack([result[:, people == name].mean(1) for name in names], 1)
-            attacks.append({'attack': attack_name, 'against': source, **figures(by_person, who, np.arange(len(names)), seed)})
+            attacks.append({'attack': attack_name, 'against': source, **_of_people(getattr(scores, source), told, people, seed)})
+    density = _of_people(scores.density, member, people, seed)
+    attacks.append({'attack': f'LiRA on the density of stimuli, {BY_PERSON}', 'against': 'stimuli', **density})
     return {'attack': f'LiRA, online, {BY_PERSON}', 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
+
+
+def _too_few(people: np.ndarray, models: int) -> str | None:
+    """Why people (int [n], whose each training window is) cannot be attacked by so many shadows; None where they can."""
+    there = len(np.unique(people))
+    if there < FEWEST_SUBJECTS or models < shadows.FEWEST:
+        return (f'{there} people with training windows and {models} shadow models: give at least {FEWEST_SUBJECTS} and '
+                f'{shadows.FEWEST}')
+    return None
+
+
+def _of_people(scores: np.ndarray, told: np.ndarray, people: np.ndarray, seed: int) -> dict:
+    """Figures of online LiRA's mean over each person's windows; `scores`, `told` [models, n], `people` int [n]."""
+    names, result = np.unique(people), lira(scores, told)
+    who, by_person = (np.stack([reduce(part[:, people == name]) for name in names], 1)
+                      for part, reduce in ((told, lambda part: part[:, 0]), (result, lambda part: part.mean(1))))
+    return figures(by_person, who, np.arange(len(names)), seed)
 
 
 def _main_figures(attacks: list[dict]) -> dict:

@@ -55,15 +55,17 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
+        promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
+        prior = None if promised else (settings.method, settings.marginals)  # statistics with noise are not fitted anew
         with contextlib.ExitStack() as stack:
             update = lambda done: None  # noqa: E731
             if config.evaluate.shadows:
                 writer = stack.enter_context(MetricsWriter(workdir / 'metrics.jsonl'))
-                progress = Progress(membership.count(config.evaluate.shadows), 'shadow pipelines', 'evaluate', writer)
+                progress = Progress(membership.count(study, config.evaluate.shadows, prior), 'shadows', 'evaluate', writer)
                 update = stack.enter_context(progress).update
             like_these = shadow_options(settings, teacher.shift)
-            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, like_these, update)
-        if (workdir / 'teacher' / workdirs.LEDGER).exists():
+            attacks = attack(study, teacher, stimuli, control, config.seed, settings, config.evaluate.shadows, like_these, update, prior)
+        if promised:
             say('evaluate: a second training with canaries audits differential privacy')
             ledger = private.Ledger(**workdirs.read_beside(workdir / 'teacher' / workdirs.LEDGER))
             attacks['differential_privacy'] = promise(config, study, teacher, ledger)
@@ -141,7 +143,8 @@ def _limits(study: Study) -> list[str]:
 
 
 def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
-           shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None) -> dict:
+           shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None,
+           prior: tuple[str, bool] | None = None) -> dict:
     """The `privacy` entry of results.json: what attackers make of the stimuli.
 
     Args:
@@ -150,6 +153,7 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
       shadow_models: pipelines of the attack on membership.
       options: of these pipelines, see :func:`shadow_options`.
       progress: called with how many of them are done.
+      prior: what stimuli start from, see :func:`neurostim.evaluation.membership.attack`.
     """
     some = study.at_most(*ATTACKED)
     scaled = teacher.scaling.forward(some.x)
@@ -159,7 +163,7 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
         entry['attackers'] += association.inhibited(some, teacher, scaled, made, unexcited)
     return {
         'association': {**entry, 'linkage': linkage.attack(some, scaled, made, seed)},
-        'membership': membership.attack(some, scaled, shadow_models, options, seed, progress),
+        'membership': membership.attack(some, scaled, shadow_models, options, seed, progress, prior),
         'neighbours': neighbours.measure(some, scaled, made, seed),
         'differential_privacy': None}
 

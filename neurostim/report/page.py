@@ -217,7 +217,7 @@ points. <b>Inhibited</b>: excitation was steered away from this very network, so
 {% for unit in ('record', 'subject') %}{% if at(privacy, 'membership', unit) is not none %}{{ units.append(unit) or '' }}{% endif %}
 {% endfor %}
 {% if units %}
-<div class="wide"><table><thead><tr><th>asked of a</th><th class="text">attack</th><th>shadow models</th><th>trained on</th><th>AUC</th>
+<div class="wide"><table><thead><tr><th>asked of a</th><th class="text">attack</th><th>shadow models</th><th>through</th><th>AUC</th>
 <th>95&nbsp;% interval</th><th>TPR at 1&nbsp;% FPR</th></tr></thead><tbody>
 {% for unit in units %}{% set attack = at(privacy, 'membership', unit) %}{% for source in ('real', 'stimuli') %}
 <tr><td>{{ unit }}</td><td class="text" style="min-width:6rem">{{ (at(attack, 'attack') or '–')|plain }}</td>
@@ -226,7 +226,7 @@ points. <b>Inhibited</b>: excitation was steered away from this very network, so
 <td>{{ at(attack, source, 'auc_ci95')|interval }}</td><td>{{ at(attack, source, 'tpr_at_1pct_fpr')|percent }}</td></tr>
 {% endfor %}{% endfor %}</tbody>
 <caption>AUC 0.5 is a coin toss, 1 a sure answer. The last column: of true members, how many are found when one non-member in a hundred is
-wrongly accused (chance: 1&nbsp;%). The student of real windows is the positive control.</caption></table></div>
+wrongly accused (chance: 1&nbsp;%). What real windows give away in place of stimuli is the positive control.</caption></table></div>
 <ul>{% for unit in units %}<li>For one {{ unit }}: {{ at(privacy, 'membership', unit)|membership_verdict }}</li>{% endfor %}</ul>
 {% for unit in units %}{% if at(privacy, 'membership', unit, 'attacks') %}
 <details><summary>Every attack on one {{ unit }}</summary>
@@ -245,6 +245,9 @@ With {{ copies|plain }}, the attack tells a planted one with AUC {{ at(found, 's
 {% endif %}
 {% if at(privacy, 'membership', 'pipelines') is not none %}
 <p class="soft">Attacked are shadow pipelines, {{ privacy.membership.pipelines|plain(200) }}.</p>
+{% endif %}
+{% if at(privacy, 'membership', 'priors') is not none %}
+<p class="soft">Attacked is what stimuli start from, too: {{ privacy.membership.priors|plain(200) }}.</p>
 {% endif %}
 {% else %}<p>Not available; see the notes.</p>{% endif %}
 

@@ -115,17 +115,22 @@ def strongest(attack) -> dict | None:
 
 
 def membership_verdict(attack) -> str:
-    """What one membership attack shows, given its positive control."""
+    """What attacks on membership show: the first one, given its positive control, and the strongest, where that one finds more."""
     real, stimuli = at(attack, 'real', 'auc_ci95'), at(attack, 'stimuli', 'auc_ci95')
     if interval(real) == ABSENT or interval(stimuli) == ABSENT:
         return 'Not available or without an interval: no conclusion.'
     if real[0] <= 0.5:
-        return 'Inconclusive: the attack does not work on the student of real windows either, so its failure on stimuli shows nothing.'
-    if stimuli[0] <= 0.5:
-        return 'The attack works on the student of real windows and does no better than chance on the student of stimuli.'
-    weaker = stimuli[1] < real[0]
-    return 'Membership leaks through the stimuli' + (
-        ', though less than from the student of real windows.' if weaker else ', about as much as from the student of real windows.')
+        said = 'Inconclusive: the attack does not work through real windows either, so its failure through stimuli shows nothing.'
+    elif stimuli[0] <= 0.5:
+        said = 'The attack works through real windows and does no better than chance through stimuli.'
+    else:
+        said = 'Membership leaks through the stimuli' + (
+            ', though less than through real windows.' if stimuli[1] < real[0] else ', about as much as through real windows.')
+    best = strongest(attack)
+    if best and interval(at(best, 'auc_ci95')) != ABSENT and 0.5 < best['auc_ci95'][0] and at(attack, 'stimuli', 'auc') < best['auc']:
+        said += (f' The strongest attack finds membership through stimuli: {plain(best["attack"])}, AUC {number(best["auc"])}'
+                 f' {interval(best["auc_ci95"])}.')
+    return said
 
 
 def linkage_verdict(linkage) -> str:
