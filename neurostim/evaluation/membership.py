@@ -156,8 +156,9 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
       scaled: the study's windows, scaled.
       models: shadow pipelines for windows; half as many again for people. 0 attacks nothing.
       progress: called with how many shadows are done, of :func:`count`.
-      prior: by which method stimuli were drawn, and whether their marginals were put right: as many shadow priors are attacked besides, and
-        of windows too large for pipelines they alone. None attacks none, nor does a method that trains a network.
+      prior: by which method stimuli were drawn, and whether their marginals were put right: shadow priors, as many but at most
+        `shadow_priors.MOST_PRIORS`, are attacked besides, and of windows too large for pipelines they alone. None attacks none, nor does
+        a method that trains a network.
     """
     if not models:
         return {'record': None, 'subject': None, 'note': 'not attacked: evaluate.shadows is 0'}
@@ -177,7 +178,7 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
                               f'for {"each class" if options.by_class else "all classes"}, {options.stimuli} stimuli, no inhibition'}
         done = models + models // 2
     if _prior_suits(prior):
-        for unit, several in (('record', models), ('subject', models // 2)):
+        for unit, several in zip(('record', 'subject'), _priors(models), strict=True):
             found = _attack_priors(study, scaled, unit, several, prior, seed, lambda i, done=done: progress(done + i))
             if entry[unit] is None:
                 entry[unit] = found
@@ -190,7 +191,12 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
 
 def count(study: Study, models: int, prior: tuple[str, bool] | None = None) -> int:
     """How many shadows :func:`attack` makes."""
-    return (models + models // 2) * (_pipelines_suit(study) + _prior_suits(prior))
+    return (models + models // 2) * _pipelines_suit(study) + sum(_priors(models)) * _prior_suits(prior)
+
+
+def _priors(models: int) -> tuple[int, int]:
+    """How many shadow priors are made beside so many pipelines, for windows and for people."""
+    return min(models, shadow_priors.MOST_PRIORS), min(models // 2, shadow_priors.MOST_PRIORS)
 
 
 def _pipelines_suit(study: Study) -> bool:

@@ -20,6 +20,7 @@ from neurostim.excitation.population import fit_population
 from neurostim.study import Study
 
 METHODS = ('direct', 'spectral', 'gaussian', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed')  # others train a network
+MOST_PRIORS = 16  # that an attack makes
 DRAWS = 4096
 MOST = 4000  # windows that an attacker asks about
 LOOKED_UP = 200  # windows whose neighbours say how far it is to one
@@ -76,7 +77,7 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
         own, label = scaled[inside], study.y[inside]
         population = fit_population(own, study.kind, label, classes, seed + i)
         population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
-        if put_right:
+        if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
             population.update(marginals.fit(population, study.shape, own, seed + i))
         x_drawn, y_drawn = parameterisation.unexcited(method, study.shape, population, DRAWS, seed + i, put_right=put_right)
         # As many a prior, whatever its size: one program scores them all.
