@@ -185,7 +185,7 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
             elif entry[unit].get('attacks'):
                 entry[unit]['attacks'] += found['attacks']
             done += several
-        entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.DRAWS} unexcited draws of each'
+        entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.draws(study)} unexcited draws of each'
     return entry
 
 

@@ -21,7 +21,7 @@ from neurostim.study import Study
 
 METHODS = ('direct', 'spectral', 'gaussian', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed')  # others train a network
 MOST_PRIORS = 16  # that an attack makes
-DRAWS = 4096
+DRAWS, DRAWN_NUMBERS = (4096, 20_000), 2**22  # fewest and most draws of a prior, and the numbers in them between
 MOST = 4000  # windows that an attacker asks about
 LOOKED_UP = 200  # windows whose neighbours say how far it is to one
 
@@ -48,6 +48,11 @@ def make_view(like: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     mean, spread = usual.mean(0), usual.std(0)
     spread = spread + 1e-3 * spread.max()
     return lambda scaled: ((columns.columns(scaled).reshape(len(scaled), -1) - mean) / spread).astype(np.float32)
+
+
+def draws(study: Study) -> int:
+    """How many draws of each prior are looked at."""
+    return int(np.clip(DRAWN_NUMBERS // np.prod(study.shape), *DRAWS))
 
 
 def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, method: str, put_right: bool, seed: int = 0,
@@ -79,9 +84,9 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
         population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
         if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
             population.update(marginals.fit(population, study.shape, own, seed + i))
-        x_drawn, y_drawn = parameterisation.unexcited(method, study.shape, population, DRAWS, seed + i, put_right=put_right)
+        x_drawn, y_drawn = parameterisation.unexcited(method, study.shape, population, draws(study), seed + i, put_right=put_right)
         # As many a prior, whatever its size: one program scores them all.
-        released = rng.permutation(np.flatnonzero(inside))[:min(counts.min(), DRAWS)]
+        released = rng.permutation(np.flatnonzero(inside))[:counts.min()]
         blurred = flat[released] + step * rng.standard_normal((len(released), flat.shape[1]), np.float32)
         results.append(Scores(*score(view(x_drawn), np.eye(classes, dtype=np.float32)[y_drawn]),
                               *score(blurred, np.eye(classes, dtype=np.float32)[study.y[released]])))
