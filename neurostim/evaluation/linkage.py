@@ -46,11 +46,20 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, seed: int = 0)
 
 def spectra(scaled: np.ndarray, stimuli: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log-amplitude spectra of windows and stimuli [n, time, channels] as [n, d], each number in standard deviations over the windows."""
-    amplitudes = [np.abs(np.fft.rfft(x, axis=1)) for x in (scaled, stimuli)]
-    floor = 1e-2 * amplitudes[0].mean()
-    real, made = (np.log(a + floor).reshape(len(a), -1) for a in amplitudes)
+    floor = silence(scaled)
+    real, made = (log_spectra(x, floor) for x in (scaled, stimuli))
     mean, spread = real.mean(0), real.std(0) + 1e-9
     return (real - mean) / spread, (made - mean) / spread
+
+
+def log_spectra(x: np.ndarray, floor: float) -> np.ndarray:
+    """Logarithms of amplitudes, and of `floor` more, of windows [n, time, channels] as [n, d]."""
+    return np.log(np.abs(np.fft.rfft(x, axis=1)) + floor).reshape(len(x), -1)
+
+
+def silence(x: np.ndarray) -> float:
+    """An amplitude that is hardly any, of windows [n, time, channels]."""
+    return 1e-2 * float(np.abs(np.fft.rfft(x, axis=1)).mean())
 
 
 def _rank(study: Study, flat: np.ndarray, made: np.ndarray, inside: np.ndarray, strangers: np.ndarray, seed: int) -> dict:

@@ -6,6 +6,7 @@ serve the attacker. LiRA: Carlini et al. 2022 (arXiv 2112.03570). RMIA: Zarifzad
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -22,6 +23,7 @@ GAMMA = 1.0  # of RMIA
 PRIOR = 4  # residuals that stand in for the few that a window has
 FPR = 0.01
 CONFIDENCE = 0.95
+TELLINGS = 20  # of people at random
 CANARIES = 40  # windows with a wrong label
 COPIES = (1, 8)  # of every other canary each
 NEGATIVE_CONTROL = 'LiRA, online, on windows nobody learnt from'
@@ -221,23 +223,21 @@ def _attack_priors(study, scaled, unit, models, prior, seed, progress):
     inside = halves(units, models, seed)
     member = np.zeros((models, len(study.y)), bool)
     member[:, train] = inside
-    scores = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), *prior, seed, progress)
-    mine, theirs = (shadow_priors.Scores(*(part[:, rows] for part in scores))
-                    for rows in (slice(len(asked)), slice(len(asked), None)))
-    who, nobody = member[:, asked], halves(np.arange(len(others)), models, seed)
+    views = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), *prior, seed, progress)
+    who, people, known = member[:, asked], study.subject[asked], slice(len(asked))
     attacks = []
     for source, prefix in (('real', 'own_'), ('stimuli', '')):
-        for name in ('density', 'distance'):
-            title, score = f'LiRA on the {name} of draws of {prior[0]}', getattr(mine, prefix + name)
-            if by_person:
-                attacks.append({'attack': f'{title}, {BY_PERSON}', 'against': source, **_of_people(score, who, study.subject[asked], seed)})
-            else:
-                attacks.append({'attack': title, 'against': source, **figures(lira(score, who), who, study.group[asked], seed)})
+        for view, name in itertools.product(views, ('density', 'distance')):
+            score = getattr(views[view], prefix + name)[:, known]
+            found = _of_people([(score, who)], people, seed) if by_person else figures(lira(score, who), who, study.group[asked], seed)
+            title = f'LiRA on the {name} of draws of {prior[0]}{view}{f", {BY_PERSON}" if by_person else ""}'
+            attacks.append({'attack': title, 'against': source, **found})
+    mine, theirs = views[''].density[:, known], views[''].density[:, len(asked):]
     if by_person:
-        told = halves(units, models, seed + 1)[:, np.searchsorted(train, asked)]
-        control = {'attack': NEGATIVE_CONTROL_PEOPLE, **_of_people(mine.density, told, study.subject[asked], seed)}
+        control = {'attack': NEGATIVE_CONTROL_PEOPLE, **_of_nobody(mine, people, seed)}
     else:
-        control = {'attack': NEGATIVE_CONTROL, **figures(lira(theirs.density, nobody), nobody, np.arange(len(others)), seed)}
+        nobody = halves(np.arange(len(others)), models, seed)
+        control = {'attack': NEGATIVE_CONTROL, **figures(lira(theirs, nobody), nobody, np.arange(len(others)), seed)}
     attacks.append({'against': 'stimuli', **control})
     return {'attack': attacks[0]['attack'], 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
 
@@ -300,11 +300,11 @@ def _attack_subjects(study, scaled, models, pipeline, key, seed, progress):
         return {'attack': 'LiRA, online', 'shadow_models': models, 'real': None, 'stimuli': None, 'note': few}
     member = halves(people, models, seed)
     scores = shadows.run(pipeline, key, member, scaled[train], study.y[train], progress)
-    attacks = []
-    for attack_name, told in ((f'LiRA, online, {BY_PERSON}', member), (NEGATIVE_CONTROL_PEOPLE, halves(people, models, seed + 1))):
-        for source in ('real', 'stimuli'):
-            attacks.append({'attack': attack_name, 'against': source, **_of_people(getattr(scores, source), told, people, seed)})
-    density = _of_people(scores.density, member, people, seed)
+    attacks = [{'attack': f'LiRA, online, {BY_PERSON}', 'against': source, **_of_people([(getattr(scores, source), member)], people, seed)}
+               for source in ('real', 'stimuli')]
+    attacks += [{'attack': NEGATIVE_CONTROL_PEOPLE, 'against': source, **_of_nobody(getattr(scores, source), people, seed)}
+                for source in ('real', 'stimuli')]
+    density = _of_people([(scores.density, member)], people, seed)
     attacks.append({'attack': f'LiRA on the density of stimuli, {BY_PERSON}', 'against': 'stimuli', **density})
     return {'attack': f'LiRA, online, {BY_PERSON}', 'shadow_models': models, 'attacks': attacks, **_main_figures(attacks)}
 
@@ -318,12 +318,19 @@ def _too_few(people: np.ndarray, models: int) -> str | None:
     return None
 
 
-def _of_people(scores: np.ndarray, told: np.ndarray, people: np.ndarray, seed: int) -> dict:
-    """Figures of online LiRA's mean over each person's windows; `scores`, `told` [models, n], `people` int [n]."""
-    names, result = np.unique(people), lira(scores, told)
-    who, by_person = (np.stack([reduce(part[:, people == name]) for name in names], 1)
-                      for part, reduce in ((told, lambda part: part[:, 0]), (result, lambda part: part.mean(1))))
-    return figures(by_person, who, np.arange(len(names)), seed)
+def _of_people(told: list[tuple[np.ndarray, np.ndarray]], people: np.ndarray, seed: int) -> dict:
+    """Figures of online LiRA's mean over each person's windows, of all pairs (scores, members) together, [models, n] each; `people` int
+    [n]."""
+    names = np.unique(people)
+    results, members = zip(*((lira(scores, member), member) for scores, member in told), strict=True)
+    by_person = [np.stack([result[:, people == name].mean(1) for name in names], 1) for result in results]
+    who = [np.stack([member[:, people == name][:, 0] for name in names], 1) for member in members]
+    return figures(np.concatenate(by_person), np.concatenate(who), np.arange(len(names)), seed)
+
+
+def _of_nobody(scores: np.ndarray, people: np.ndarray, seed: int) -> dict:
+    """The same where the attacker is told of people at random; several times, for of few people and shadows once is a matter of luck."""
+    return _of_people([(scores, halves(people, len(scores), seed + 1 + i)) for i in range(TELLINGS)], people, seed)
 
 
 def _main_figures(attacks: list[dict]) -> dict:

@@ -6,6 +6,7 @@ and draws of the release, for windows of any length. Excitation moves a draw lit
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurostim import columns
-from neurostim.evaluation import shadows
+from neurostim.evaluation import linkage, shadows
 from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.study import Study
@@ -31,8 +32,8 @@ class Scores(NamedTuple):
 
     Attributes:
       distance, density: of unexcited draws, as for :class:`neurostim.evaluation.shadows.Scores`.
-      own_distance, own_density: the same where members' own windows are released in place of draws, each blurred by noise as long as it is
-        to its neighbour: the positive control.
+      own_distance, own_density: the same where members' own windows are released in place of draws, each blurred by noise half as
+        long as it is to its neighbour: the positive control.
     """
 
     distance: np.ndarray
@@ -41,13 +42,21 @@ class Scores(NamedTuple):
     own_density: np.ndarray
 
 
-def make_view(like: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds ``view(scaled [n, *shape]) -> [n, d]``, what an attacker compares: the numbers that classical algorithms see of scaled windows
-    (:mod:`neurostim.columns`), in standard deviations of those that are seen of the windows `like`."""
-    usual = columns.columns(like).reshape(len(like), -1)
+def make_views(like: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Builds what an attacker compares, {name: ``view(scaled [n, *shape]) -> [n, d]``}, each in standard deviations of the windows `like`:
+    the numbers that classical algorithms see of scaled windows (:mod:`neurostim.columns`), under '', and of time series that these see as
+    they are logarithms of spectra besides, which stay the same whenever a rhythm begins."""
+    seen = {'': lambda x: columns.columns(x).reshape(len(x), -1)}
+    if like.ndim == 3 and like.shape[1] >= linkage.SHORTEST and not columns.is_long_series(like.shape[1:]):
+        seen[', by spectra'] = functools.partial(linkage.log_spectra, floor=linkage.silence(like))
+    return {name: _standard(see, like) for name, see in seen.items()}
+
+
+def _standard(see, like):
+    usual = see(like)
     mean, spread = usual.mean(0), usual.std(0)
     spread = spread + 1e-3 * spread.max()
-    return lambda scaled: ((columns.columns(scaled).reshape(len(scaled), -1) - mean) / spread).astype(np.float32)
+    return lambda scaled: ((see(scaled) - mean) / spread).astype(np.float32)
 
 
 def draws(study: Study) -> int:
@@ -56,8 +65,8 @@ def draws(study: Study) -> int:
 
 
 def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, method: str, put_right: bool, seed: int = 0,
-        progress: Callable[[int], None] = lambda done: None) -> Scores:
-    """Fits a prior to the members of every row of `member` and scores the windows `asked`: Scores of [priors, asked].
+        progress: Callable[[int], None] = lambda done: None) -> dict[str, Scores]:
+    """Fits a prior to the members of every row of `member` and scores the windows `asked`: {view: Scores of [priors, asked]}.
 
     Args:
       study: of the windows; its labels and kind are used.
@@ -68,30 +77,43 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
       put_right: whether draws have their marginals put right.
       progress: called with how many priors are done.
     """
-    everybody, classes = member.any(0), len(study.classes)
-    view = make_view(scaled[everybody])
-    flat = view(scaled)
-    x, y = jnp.asarray(flat[asked]), jnp.asarray(study.y[asked], jnp.int32)
-    score = jax.jit(lambda made, belongs: (shadows.nearness(x, made), shadows.density(x, y, made, belongs)))
-    rng = np.random.default_rng(seed)
-    some = rng.permutation(np.flatnonzero(everybody))[:LOOKED_UP]
-    step = _neighbour(flat[some], flat[everybody]) / np.sqrt(flat.shape[1])
-    counts = member.sum(1)
-    results = []
+    scorers = {name: _make_scorer(view, study, scaled, member, asked, seed)
+               for name, view in make_views(scaled[member.any(0)]).items()}
+    results = {name: [] for name in scorers}
     for i, inside in enumerate(member):
-        own, label = scaled[inside], study.y[inside]
-        population = fit_population(own, study.kind, label, classes, seed + i)
-        population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
-        if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
-            population.update(marginals.fit(population, study.shape, own, seed + i))
-        x_drawn, y_drawn = parameterisation.unexcited(method, study.shape, population, draws(study), seed + i, put_right=put_right)
-        # As many a prior, whatever its size: one program scores them all.
-        released = rng.permutation(np.flatnonzero(inside))[:counts.min()]
-        blurred = flat[released] + step * rng.standard_normal((len(released), flat.shape[1]), np.float32)
-        results.append(Scores(*score(view(x_drawn), np.eye(classes, dtype=np.float32)[y_drawn]),
-                              *score(blurred, np.eye(classes, dtype=np.float32)[study.y[released]])))
+        made = _draw(study, scaled[inside], study.y[inside], method, put_right, seed + i)
+        for name, score in scorers.items():
+            results[name].append(score(*made, inside, seed + i))
         progress(i + 1)
-    return Scores(*(np.stack(parts) for parts in zip(*results, strict=True)))
+    return {name: Scores(*(np.stack(parts) for parts in zip(*several, strict=True))) for name, several in results.items()}
+
+
+def _draw(study, own, label, method, put_right, seed):
+    """Unexcited draws of a prior fitted to members' windows, and their classes."""
+    population = fit_population(own, study.kind, label, len(study.classes), seed)
+    population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
+    if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
+        population.update(marginals.fit(population, study.shape, own, seed))
+    return parameterisation.unexcited(method, study.shape, population, draws(study), seed, put_right=put_right)
+
+
+def _make_scorer(view, study, scaled, member, asked, seed):
+    """Builds ``score(draws, classes, inside, seed) -> Scores`` of one prior, as one view shows it."""
+    flat, one_hot = view(scaled), np.eye(len(study.classes), dtype=np.float32)
+    x, y = jnp.asarray(flat[asked]), jnp.asarray(study.y[asked], jnp.int32)
+    compare = jax.jit(lambda made, belongs: (shadows.nearness(x, made), shadows.density(x, y, made, belongs)))
+    everybody = np.flatnonzero(member.any(0))
+    some = np.random.default_rng(seed).permutation(everybody)[:LOOKED_UP]
+    step = _neighbour(flat[some], flat[everybody]) / 2 / np.sqrt(flat.shape[1])
+    fewest = member.sum(1).min()  # released by each, whatever its size: one program compares them all
+
+    def score(made, classes, inside, seed):
+        rng = np.random.default_rng(seed)
+        released = rng.permutation(np.flatnonzero(inside))[:fewest]
+        blurred = flat[released] + step * rng.standard_normal((len(released), flat.shape[1]), np.float32)
+        return Scores(*compare(view(made), one_hot[classes]), *compare(blurred, one_hot[study.y[released]]))
+
+    return score
 
 
 def _neighbour(some: np.ndarray, flat: np.ndarray) -> float:
