@@ -279,6 +279,13 @@ def test_the_verdict_on_membership_tells_of_the_strongest_attack():
         assert 'strongest' not in report.membership_verdict({**attack, 'attacks': [nothing]})
 
 
+def test_the_page_says_what_was_attacked():
+    results = some_results()
+    results['privacy']['membership'] |= {'pipelines': 'small ones of one cnn', 'priors': 'banded, fitted to random halves'}
+    page = report.html(results, {})
+    assert 'shadow pipelines, small ones of one cnn.' in page and 'start from, too: banded, fitted to random halves.' in page
+
+
 def test_a_broken_guarantee_is_called_one():
     results = some_results()
     results['privacy']['differential_privacy']['audited_epsilon_lower_bound'] = 9.0

@@ -23,7 +23,7 @@ def get_config():
     config.teacher.training.shift = 0.5  # hardly any window is learnt by heart: membership
     config.teacher.flow.steps = 0  # its draws are too much like somebody's windows
     config.teacher.identity.models = ('mlp', 'gru', 'transformer', 'mlp', 'gru')
-    config.excite.method = 'gaussian'
+    config.excite.method = 'stationary'  # in a Gaussian of windows as they begin every window leaves a trace
     config.excite.steps = 10
     config.excite.candidates = 4
     config.excite.target.concentration = 2.0  # every belief as often as any other; surer targets were not tried here

@@ -174,8 +174,9 @@ def shadow_options(settings: produce.Settings, shift: float = 0.0) -> shadows.Sh
     Args:
       shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
     """
-    one = settings.method in ('gaussian', 'spectral', 'direct')
-    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, by_class=not one, excite_steps=settings.steps,
+    one = settings.method in ('gaussian', 'stationary', 'spectral', 'direct')
+    return shadows.ShadowOptions(components=1 if one else shadows.ShadowOptions.components, by_class=not one,
+                                 stationary=settings.method == 'stationary', excite_steps=settings.steps,
                                  learning_rate=settings.learning_rate, tether=settings.weights.tether,
                                  concentration=settings.target.concentration, shift=shift)
 

@@ -20,7 +20,7 @@ from neurostim.excitation import marginals, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.study import Study
 
-METHODS = ('direct', 'spectral', 'gaussian', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed')  # others train a network
+METHODS = ('direct', 'spectral', 'gaussian', 'stationary', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed')  # others train a network
 MOST_PRIORS = 16  # that an attack makes
 DRAWS, DRAWN_NUMBERS = (4096, 20_000), 2**22  # fewest and most draws of a prior, and the numbers in them between
 MOST = 4000  # windows that an attacker asks about

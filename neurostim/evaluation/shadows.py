@@ -24,6 +24,7 @@ from neurostim.study import Study
 
 LARGEST = 1024  # numbers in a window: the covariance of more would not fit
 COPIES = 10  # shifted ones, of which an attacker asks
+BEGINNINGS = 16  # of each window, where mixtures are of copies that begin anywhere
 HELD = 8  # one member in so many stops the training of networks
 RIDGE = 1e-2  # of the mean variance, in each direction
 
@@ -40,6 +41,7 @@ class ShadowOptions:
       stimuli: made by a pipeline.
       components: of a mixture of Gaussians, from which stimuli start.
       by_class: whether each class has a mixture of its own, or all have the same.
+      stationary: whether mixtures are of copies of windows that begin anywhere.
       excite_steps, learning_rate, tether, concentration: of excitation; the last one's of its targets.
       shift: of the teacher's training, see :class:`neurostim.training.TrainingOptions`; students are trained without.
     """
@@ -51,6 +53,7 @@ class ShadowOptions:
     stimuli: int = 4096
     components: int = 8
     by_class: bool = True
+    stationary: bool = False
     excite_steps: int = 5
     learning_rate: float = 0.1
     tether: float = 0.3
@@ -154,8 +157,14 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         last = jnp.clip(n - held + rows, 0, len(x) - 1)
         return train(key, training.Examples(x, soft, n - held), training.Examples(x[last], soft[last], held))[0]
 
-    def population_of(key, flat, label, n):
-        present = (jnp.arange(len(flat)) < n).astype(jnp.float32)
+    def population_of(key, own, label, n):
+        present = (jnp.arange(len(own)) < n).astype(jnp.float32)
+        if options.stationary:
+            firsts = jax.random.randint(jax.random.fold_in(key, classes), (len(own),), 0, shape[0])
+            shifts = firsts + jnp.arange(BEGINNINGS)[:, None] * shape[0] // BEGINNINGS
+            own = jax.vmap(jax.vmap(lambda window, shift: jnp.roll(window, shift, 0)), (None, 0))(own, shifts)
+            label, present = jnp.tile(label, BEGINNINGS), jnp.tile(present, BEGINNINGS)
+        flat = own.reshape(len(label), -1)
         weights = [present * (label == c) + 1e-6 * present for c in range(classes)] if options.by_class else [present]
         fits = [fit_mixture(jax.random.fold_in(key, i), flat, weight, options.components) for i, weight in enumerate(weights)]
         fits = fits if options.by_class else fits * classes
@@ -180,7 +189,7 @@ def make_pipeline(shape: tuple[int, ...], classes: int, options: ShadowOptions):
         own, label = x[order], y[order]
         truth = jax.nn.one_hot(label, classes)
         teacher_params = learn(train_teacher, keys[0], own, truth, n)
-        population = population_of(keys[1], own.reshape(len(order), -1), label, n)
+        population = population_of(keys[1], own, label, n)
         firsts = jnp.arange(-(-options.stimuli // lanes)) * lanes
         made = jax.lax.map(lambda first: excite(keys[2], first, teacher_params, population)[:2], firsts)
         stimuli, soft = (part.reshape(-1, *part.shape[2:]) for part in made)

@@ -81,7 +81,7 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'pulsed' and 'pulsed/mean' not in population:
         raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's "
                         f"windows, of shape {shape}, are none: choose 'modulated' or 'mixture'")
-    needs = {'spectral': 'spectral/log_mean', 'modulated': 'modulated/mean'}.get(name)
+    needs = {'spectral': 'spectral/log_mean', 'stationary': 'stationary/mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "
                         f"and this study's, of shape {shape}, are others: choose 'mixture', 'gaussian' or 'direct'")
@@ -174,10 +174,33 @@ def direct(shape) -> Parameterisation:
     return Parameterisation(start, lambda population, x, context: x, _half_square)
 
 
-def gaussian(shape) -> Parameterisation:
-    """Whitened coordinates of the population's Gaussian."""
+def _one_gaussian(prefix, shape):
+    """Whitened coordinates of one Gaussian for all classes."""
 
     def start(population, key, target: Target):
+        del target
+        score_key, rest_key = jax.random.split(key)
+        scores = jax.random.normal(score_key, population[f'{prefix}/basis'].shape[1:])
+        return scores, Context(scores, population[f'{prefix}/rest'] * jax.random.normal(rest_key, population[f'{prefix}/rest'].shape))
+
+    def decode(population, scores, context):
+        flat = population[f'{prefix}/mean'] + population[f'{prefix}/basis'] @ scores + context.fixed
+        return flat.reshape(shape)
+
+    return Parameterisation(start, decode, _half_square)
+
+
+def gaussian(shape) -> Parameterisation:
+    """Whitened coordinates of the population's Gaussian."""
+    return _one_gaussian('gaussian', shape)
+
+
+def stationary(shape) -> Parameterisation:
+    """The same of the Gaussian of windows that may begin anywhere, in which single windows leave hardly a trace."""
+    return _one_gaussian('stationary', shape)
+
+
+def start(population, key, target: Target):
         del target
         score_key, rest_key = jax.random.split(key)
         scores = jax.random.normal(score_key, population['gaussian/basis'].shape[1:])
@@ -432,4 +455,4 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)}
+NAMES = {f.__name__: f for f in (direct, spectral, gaussian, stationary, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)}

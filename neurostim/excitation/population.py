@@ -67,6 +67,7 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
         some = np.concatenate([own[_some_rows(len(own), most // n_classes, seed)]
                                for own in (np.flatnonzero(classes == c) for c in range(n_classes))]) if len(x) > most else slice(None)
         population.update(spectral(x[_some_rows(len(x), most, seed)]))
+        population.update(stationary(x[_some_rows(len(x), most, seed)]))
         population.update(modulated(x[some], classes[some], n_classes, seed))
         if bands.suits(x.shape[1:]):
             population.update(banded(x[some], classes[some], n_classes, seed))
@@ -124,6 +125,32 @@ def gaussian(flat: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The population's mean and covariance, as its leading principal components and an independent rest."""
     mean, basis, scale, rest = principal_components(flat, RANK, seed)
     return {'gaussian/mean': mean, 'gaussian/basis': basis * scale, 'gaussian/rest': rest}
+
+
+def stationary(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The Gaussian with the mean and the covariance that windows have over all their shifts in time, end to beginning: whenever one begins,
+    it is as likely. Its principal components are a cosine and a sine of each frequency, in channels as the mean cross-spectrum has them.
+
+    Of so few numbers each is known from very many samples: a window hardly leaves a trace in them (BUILD_NOTES, *Membership*).
+
+    Args:
+      x: float32 [n, time, channels], scaled.
+    """
+    _, time, channels = x.shape
+    x = bounded(x.reshape(len(x), -1)).reshape(x.shape)
+    mean = x.mean((0, 1))
+    spectrum = np.fft.rfft(x - mean, axis=1).transpose(1, 2, 0)  # [frequencies, channels, n]
+    power, vectors = np.linalg.eigh(spectrum @ spectrum.conj().swapaxes(1, 2) / len(x))
+    at = np.arange(len(power))
+    twice = np.where((at == 0) | (2 * at == time), 1, 2)  # the others have frequencies below 0 that belong to them
+    power = np.maximum(power, 0) * twice[:, None] / time**2  # what a component adds to the variance at any time
+    frequency, which = np.unravel_index(np.argsort(-power, axis=None)[:RANK // 2], power.shape)
+    own = vectors[frequency, :, which] * np.sqrt(power[frequency, which])[:, None]  # [components, channels]
+    wave = np.exp(2j * np.pi * frequency[:, None] * np.arange(time) / time)[:, :, None] * own[:, None]
+    basis = np.concatenate([wave.real, wave.imag]).reshape(-1, time * channels).T
+    rest = np.einsum('fk,fck->c', power, np.abs(vectors) ** 2) - (np.abs(own) ** 2).sum(0)
+    return {'stationary/mean': np.tile(mean, time), 'stationary/basis': basis[:, (basis**2).sum(0) > 1e-9 * (basis**2).sum()],
+            'stationary/rest': np.tile(np.sqrt(np.maximum(rest, 0)), time)}
 
 
 def shifted_mixture(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
