@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import signal, special, stats
 from sklearn import metrics
 
 from neurostim import report
@@ -174,9 +174,11 @@ def test_a_pipeline_learns_from_members_alone():
 def test_shifts_are_modelled_and_asked_about():
     """A teacher of shifted windows makes other stimuli; a student of these is asked about shifted copies, which are another question."""
     study = small_study(80)
-    entry = membership.attack(study, study.x, 8, dataclasses.replace(SMALL, shift=0.5, by_class=False, components=1))
+    options = dataclasses.replace(SMALL, shift=0.5, by_class=False, stationary=True, components=1)
+    entry = membership.attack(study, study.x, 8, options)
     asked = [a['attack'] for a in entry['record']['attacks'] if a['attack'].endswith('over shifted copies')]
-    assert asked == ['LiRA, online, over shifted copies', 'RMIA, over shifted copies'] and 'all classes' in entry['pipelines']
+    assert asked == ['LiRA, online, over shifted copies', 'RMIA, over shifted copies']
+    assert 'all classes of windows that begin anywhere' in entry['pipelines']
 
 
 def test_one_mixture_of_all_classes_knows_no_class():
@@ -299,6 +301,16 @@ def test_a_short_time_series_is_compared_by_spectra_too():
     np.testing.assert_allclose(seen, views[', by spectra'](np.roll(x, 7, 1)), atol=1e-3)
     np.testing.assert_allclose((seen.mean(0), seen.std(0)), (np.zeros(42), np.ones(42)), atol=2e-2)
     assert list(shadow_priors.make_views(RNG.normal(size=(20, 600, 2)))) == list(shadow_priors.make_views(x[:, :, 0])) == ['']
+
+
+def test_a_stationary_prior_does_not_tell_windows_apart_where_one_of_windows_as_they_begin_does():
+    rng = np.random.default_rng(6)
+    x = signal.lfilter([1], [1, -0.8], rng.normal(size=(400, 60)))[:, 20:, None].astype(np.float32)
+    study = make_study('noise', x, rng.integers(0, 2, 400), np.arange(400) // 40, test=np.arange(400) % 5 == 4)
+    found = {method: membership._attack_priors(study, study.x, 'record', 8, (method, False), 0, lambda done: None)['stimuli']
+             for method in ('gaussian', 'stationary')}
+    assert found['gaussian']['auc_ci95'][0] > 0.6
+    assert found['stationary']['auc_ci95'][0] < 0.52 and found['stationary']['auc'] < 0.54
 
 
 def test_windows_too_large_for_pipelines_are_attacked_through_their_prior(monkeypatch):

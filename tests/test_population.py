@@ -346,3 +346,30 @@ def test_modulated_draws_of_long_windows_have_their_classes_bands():
 
 def test_short_windows_keep_every_frequency():
     assert [population.band_width(time) for time in (16, 300, 512, 513, 514, 1026, 6000)] == [1, 1, 1, 1, 2, 3, 12]
+
+
+def test_the_stationary_gaussian_is_that_of_all_shifts():
+    """Mean and covariance of every window shifted by every number of samples; of a long window the strongest components and the rest."""
+    rng = np.random.default_rng(4)
+    for time in (16, 17):  # with a highest frequency, and without
+        x = (rng.normal(size=(40, time, 3)).cumsum(1) @ rng.normal(size=(3, 3)) + 1).astype(np.float32)
+        rows = population.bounded(x.reshape(40, -1)).reshape(x.shape)
+        shifted = np.concatenate([np.roll(rows, shift, 1) for shift in range(time)]).reshape(40 * time, -1)
+        found = population.stationary(x)
+        covariance = found['stationary/basis'] @ found['stationary/basis'].T + np.diag(found['stationary/rest'] ** 2)
+        np.testing.assert_allclose(covariance, np.cov(shifted.T, ddof=0), atol=1e-4 * covariance.max())
+        np.testing.assert_allclose(found['stationary/mean'], shifted.mean(0), atol=1e-4)
+    long = rng.normal(size=(30, 400, 2)).astype(np.float32) * (1, 5)
+    found = population.stationary(long)
+    assert found['stationary/basis'].shape == (800, population.RANK)
+    variance = (found['stationary/basis'] ** 2).sum(1) + found['stationary/rest'] ** 2
+    np.testing.assert_allclose(variance.reshape(400, 2), np.tile(long.var((0, 1)), (400, 1)), rtol=0.02)
+
+
+def test_stationary_draws_are_of_the_population():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(300, 20, 2)).cumsum(1).astype(np.float32)
+    statistics = fit(x, kind='windows')
+    covariance = statistics['stationary/basis'] @ statistics['stationary/basis'].T + np.diag(statistics['stationary/rest'] ** 2)
+    made = draws('stationary', (20, 2), statistics, 0)
+    np.testing.assert_allclose(np.cov(made.reshape(len(made), -1).T), covariance, atol=0.15 * covariance.max())

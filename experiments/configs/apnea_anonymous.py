@@ -2,9 +2,9 @@ r"""Apnea-ECG respiration with identity networks inhibited, and every attack.
 
     python -m experiments.run --config=experiments/configs/apnea_anonymous.py --config.study.path=FOLDER --workdir=runs/apnea_anonymous
 
-Each window is scaled by itself, and stimuli start from one Gaussian of all people together. Of four draws the one is taken that networks
-of three architectures recognise least; they are inhibited while it is excited. The teacher learns from windows that begin anywhere, which
-leaves hardly a trace of any one.
+Each window is scaled by itself, and stimuli start from one Gaussian of all people together, which is the same wherever a window begins. Of
+four draws the one is taken that networks of three architectures recognise least; they are inhibited while it is excited. The teacher learns
+from windows that begin anywhere, too: single windows leave hardly a trace.
 
 Figures are in docs/results.md, seconds in BUILD_NOTES.
 """

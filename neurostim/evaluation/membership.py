@@ -178,7 +178,8 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
         entry = {'record': record, 'subject': subject, 'canaries': canaries,
                  'pipelines': f'smaller ones than the release: one {options.teacher} as teacher, {options.components} Gaussians '
                               f'for {"each class" if options.by_class else "all classes"}'
-                              f'{" of windows that begin anywhere" if options.stationary else ""}, {options.stimuli} stimuli, no inhibition'}
+                              f'{" of windows that begin anywhere" if options.stationary else ""}, {options.stimuli} stimuli, '
+                              'no inhibition'}
         done = models + models // 2
     if _prior_suits(prior):
         for unit, several in zip(('record', 'subject'), _priors(models), strict=True):

@@ -200,19 +200,6 @@ def stationary(shape) -> Parameterisation:
     return _one_gaussian('stationary', shape)
 
 
-def start(population, key, target: Target):
-        del target
-        score_key, rest_key = jax.random.split(key)
-        scores = jax.random.normal(score_key, population['gaussian/basis'].shape[1:])
-        return scores, Context(scores, population['gaussian/rest'] * jax.random.normal(rest_key, population['gaussian/rest'].shape))
-
-    def decode(population, scores, context):
-        flat = population['gaussian/mean'] + population['gaussian/basis'] @ scores + context.fixed
-        return flat.reshape(shape)
-
-    return Parameterisation(start, decode, _half_square)
-
-
 def _draw_component(population, prefix, key, target: Target):
     """Whitened coordinates of one component of a mixture, and what places them: the component is one of the target's class."""
     component_key, score_key, rest_key = jax.random.split(key, 3)
@@ -455,4 +442,5 @@ def generator(shape) -> Parameterisation:
     return Parameterisation(start, decode, penalty, warm=True)
 
 
-NAMES = {f.__name__: f for f in (direct, spectral, gaussian, stationary, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)}
+NAMES = {f.__name__: f for f in (
+    direct, spectral, gaussian, stationary, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)}
