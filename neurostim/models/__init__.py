@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from neurostim.errors import UserError, choose
 
-NAMES = ('mlp', 'cnn', 'resnet', 'gru', 'lstm', 'transformer', 'published', 'linear')
+NAMES = ('mlp', 'cnn', 'resnet', 'gru', 'lstm', 'transformer', 'published', 'linear', 'binned')
 
 
 class Model(NamedTuple):
