@@ -375,3 +375,14 @@ def test_fresh_members_differ_and_are_unsure(name='mlp'):
 def test_what_the_user_can_fix(build, message):
     with pytest.raises(UserError, match=message):
         build()
+
+
+def test_binned_says_how_much_of_each_bin_lies_below_a_number():
+    """All of the bins below, none of those above, half of the one it is in the middle of."""
+    network = models.create('binned', (3,), 2)
+    x = np.float32([-9, 0, 9])
+    encoding = np.asarray(network.apply(network.init(jax.random.key(0)), x)[1]['encoding']).reshape(3, -1) + 0.5
+    bins = encoding.shape[1]
+    np.testing.assert_allclose(encoding[::2], [np.zeros(bins), np.ones(bins)], atol=1e-4)
+    np.testing.assert_allclose(encoding[1], encoding[1, ::-1] * -1 + 1, atol=1e-6)
+    assert encoding[1, :bins // 2 - 1].min() > 0.99 and encoding[1, bins // 2 + 1:].max() < 0.01

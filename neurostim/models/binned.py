@@ -2,11 +2,10 @@
 
 A dense layer of a number itself is slow to learn that something happens between two values of it. A piecewise linear encoding says for each
 of some bins how much of it lies below the number: all of the bins below, none of those above, a part of its own (Gorishniy et al. 2022,
-arXiv 2203.05556).
+arXiv 2203.05556). Here with soft ends, for a bin that is left altogether could not be excited.
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
@@ -29,7 +28,8 @@ class Network(nn.Module):
     def __call__(self, x):
         h = numbers(x, self.shape)
         thresholds = special.ndtri(np.linspace(OUTERMOST, 1 - OUTERMOST, BINS + 1)).astype(np.float32)
-        below = jnp.clip((h[..., None] - thresholds[:-1]) / np.diff(thresholds), 0, 1) - 0.5
+        middle, width = (thresholds[1:] + thresholds[:-1]) / 2, np.diff(thresholds)
+        below = nn.sigmoid(4 * (h[..., None] - middle) / width) - 0.5  # as steep in the middle as a straight line from end to end
         encoding = below.reshape(*h.shape[:-1], -1)
-        dense = nn.relu(nn.Dense(self.width)(dropout(self, encoding, self.dropout_rate)))
+        dense = nn.silu(nn.Dense(self.width)(dropout(self, encoding, self.dropout_rate)))
         return nn.Dense(self.classes, name='head')(dropout(self, dense, self.dropout_rate)), {'encoding': encoding, 'dense': dense}
