@@ -323,5 +323,7 @@ def test_windows_too_large_for_pipelines_are_attacked_through_their_prior(monkey
     assert entry['record']['shadow_models'] == 16 and entry['subject']['shadow_models'] == 8 and 'mixture' in entry['priors']
     assert report.strongest(entry['record']) == max(entry['record']['attacks'][2:4], key=lambda a: a['auc'])
     assert json.loads(json.dumps(entry)) == entry
+    none = membership.attack(study, study.x, 16, prior=('banded', False))  # of features
+    assert none['record']['stimuli'] is None and "no prior 'banded'" in none['record']['note'] and report.strongest(none['record']) is None
     assert "'flow' is not fitted anew" in membership.attack(study, study.x, 16, prior=('flow', False))['note']
     assert membership.count(study, 16, ('flow', False)) == 0

@@ -216,8 +216,9 @@ def _attack_priors(study, scaled, unit, models, prior, seed, progress):
     negative control of windows, people told at random that of people."""
     train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
     by_person, first = unit == 'subject', f'LiRA on the density of draws of {prior[0]}'
+    nothing = {'attack': first, 'shadow_models': models, 'attacks': [], 'real': None, 'stimuli': None}
     if by_person and (few := _too_few(study.subject[train], models)):
-        return {'attack': first, 'shadow_models': models, 'attacks': [], 'real': None, 'stimuli': None, 'note': few}
+        return {**nothing, 'note': few}
     rng = np.random.default_rng(seed)
     asked = np.sort(rng.permutation(train)[:shadow_priors.MOST])
     others = np.sort(rng.permutation(test)[:shadow_priors.MOST])
@@ -226,6 +227,8 @@ def _attack_priors(study, scaled, unit, models, prior, seed, progress):
     member = np.zeros((models, len(study.y)), bool)
     member[:, train] = inside
     views = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), *prior, seed, progress)
+    if not views:
+        return {**nothing, 'note': f'half of the windows have no prior {prior[0]!r}'}
     who, people, known = member[:, asked], study.subject[asked], slice(len(asked))
     attacks = []
     for source, prefix in (('real', 'own_'), ('stimuli', '')):

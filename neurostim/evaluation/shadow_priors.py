@@ -66,7 +66,8 @@ def draws(study: Study) -> int:
 
 def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, method: str, put_right: bool, seed: int = 0,
         progress: Callable[[int], None] = lambda done: None) -> dict[str, Scores]:
-    """Fits a prior to the members of every row of `member` and scores the windows `asked`: {view: Scores of [priors, asked]}.
+    """Fits a prior to the members of every row of `member` and scores the windows `asked`: {view: Scores of [priors, asked]}; nothing
+    where the windows of some row have no prior of this method.
 
     Args:
       study: of the windows; its labels and kind are used.
@@ -82,6 +83,8 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
     results = {name: [] for name in scorers}
     for i, inside in enumerate(member):
         made = _draw(study, scaled[inside], study.y[inside], method, put_right, seed + i)
+        if made is None:
+            return {}
         for name, score in scorers.items():
             results[name].append(score(*made, inside, seed + i))
         progress(i + 1)
@@ -89,9 +92,11 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
 
 
 def _draw(study, own, label, method, put_right, seed):
-    """Unexcited draws of a prior fitted to members' windows, and their classes."""
+    """Unexcited draws of a prior fitted to members' windows, and their classes; None where these windows have no such prior."""
     population = fit_population(own, study.kind, label, len(study.classes), seed)
     population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
+    if method != 'direct' and not any(name.startswith(f'{method}/') for name in population):
+        return None
     if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
         population.update(marginals.fit(population, study.shape, own, seed))
     return parameterisation.unexcited(method, study.shape, population, draws(study), seed, put_right=put_right)
