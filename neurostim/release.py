@@ -7,7 +7,7 @@ import pathlib
 import shutil
 
 from neurostim import report
-from neurostim.report import at, count, interval, number, percent, plain
+from neurostim.report import ABSENT, at, count, interval, number, percent, plain
 
 DATASET_FILES = ('dataset_info.json', 'features.json', '*.array_record-*')  # not the manifest, which may name people
 
@@ -104,7 +104,8 @@ def _privacy_text(privacy) -> list[str]:
     for unit in ('record', 'subject'):
         attack = at(privacy, 'membership', unit)
         if attack is not None:
-            lines += [f'Was one {unit} in the training data? {report.membership_verdict(attack)} (AUC '
+            lines += [f'Was one {unit} in the training data? {report.membership_verdict(attack)} '
+                      f'({plain(at(attack, "attack") or ABSENT)}: AUC '
                       f'{number(at(attack, "stimuli", "auc"))} {interval(at(attack, "stimuli", "auc_ci95"))}.)', '']
     lines += [f'Median distance to the nearest training window over that of unseen real windows: '
               f'{number(at(privacy, "neighbours", "ratio"))} {interval(at(privacy, "neighbours", "ratio_ci95"))}.', '']
