@@ -188,8 +188,11 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
                 entry[unit] = found
             elif entry[unit].get('attacks'):
                 entry[unit]['attacks'] += found['attacks']
+            if found['attacks']:
+                entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.draws(study)} unexcited draws of each'
+            elif entry[unit] is not found:
+                entry[f'priors_{unit}_note'] = found['note']
             done += several
-        entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.draws(study)} unexcited draws of each'
     return entry
 
 
