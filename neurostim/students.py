@@ -22,7 +22,7 @@ STEPS = 1600  # most steps of a network: with half as many some had not learnt a
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 4}
+RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 4, 'gradient_boosting': 4}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
@@ -39,6 +39,9 @@ POWERS = {'logistic_regression': (1,), 'naive_bayes': (1, 2, 3)}
 # Or those alone that came as they were made, for one that is given few rows, of which hard ones may leave it too few others; by how many
 # standard errors that must serve it better.
 LEAVE_OUT = {'svm': 2}
+# With what an algorithm learns anew that has broken down: where a class is rare a leaf's curvature p (1 - p) all but vanishes, its gradient
+# does not, and a step that nothing bounds throws boosting off for good (seen with uneven soft labels; dmlc/xgboost pull request 12537).
+STEADY = {'gradient_boosting': {'histgradientboostingclassifier__l2_regularization': 1.0}}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
 
@@ -234,7 +237,8 @@ def _log_likelihood(targets, beliefs):
 
 
 def _train(name, flat, targets, counts, seed, parameters) -> Callable[[np.ndarray], np.ndarray]:
-    """An algorithm trained on rows flat [n, d] that count so much [n], those of 0 not at all: rows -> probabilities [n, classes]."""
+    """An algorithm trained on rows flat [n, d] that count so much [n], those of 0 not at all: rows -> probabilities [n, classes]. One of
+    `STEADY` that has broken down learns anew."""
     classes = targets.shape[1]
     flat, targets, counts = (column[counts > 0] for column in (flat, targets, counts))
     model = CLASSICAL[name](seed).set_params(**parameters)
@@ -268,4 +272,10 @@ def _train(name, flat, targets, counts, seed, parameters) -> Callable[[np.ndarra
             out[:, model.classes_] = model.predict_proba(rows)
         return out
 
+    if name in STEADY and not parameters:
+        some = np.random.default_rng(seed).permutation(len(rows))[:TUNED_BY]
+        learnt = np.eye(classes, dtype=np.float32)[labels[some]]
+        told_shares = _log_likelihood(learnt, np.tile(learnt.mean(0), (len(some), 1))).mean()
+        if _log_likelihood(learnt, predict(flat[rows[some]])).mean() < told_shares:  # of rows that it learnt from
+            return _train(name, flat, targets, counts, seed, STEADY[name])
     return predict

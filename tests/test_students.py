@@ -225,6 +225,27 @@ def test_many_windows_are_thinned_for_kernel_machines_and_trees(monkeypatch):
         assert (first.argmax(1) == toy(seed=1)[1]).mean() > 0.95 and np.abs(first - second).max() > 1e-6
 
 
+def test_boosting_that_breaks_down_learns_anew(monkeypatch):
+    """Two numbers, eleven noisy classes, some of them rare: without a bound on leaves it ends up knowing less of the very windows that it
+    learnt from than their classes' shares; one that did not break down is left as it was."""
+    rng, classes = np.random.default_rng(0), 11
+    x = rng.normal(size=(3000, 2)).astype(np.float32)
+    logits = 3 * x @ rng.normal(size=(2, classes)) / np.sqrt(2) - 1.5 * np.arange(classes)
+    y = (logits + 3 * rng.normal(size=logits.shape)).argmax(1)
+
+    def beliefs(labels):
+        return students.fit('gradient_boosting', Source(x, np.eye(classes, dtype=np.float32)[labels], np.zeros(len(x), bool)), 0).predict(x)
+
+    def likelihood(found):
+        return np.log(np.maximum(found[np.arange(len(y)), y], 1e-6)).mean()
+
+    share = np.bincount(y) / len(y)
+    mended, usual, sound = beliefs(y), likelihood(np.tile(share, (len(y), 1))), beliefs(np.minimum(y, 1))
+    monkeypatch.setattr(students, 'STEADY', {})
+    assert likelihood(beliefs(y)) < usual < likelihood(mended) - 0.3
+    np.testing.assert_array_equal(beliefs(np.minimum(y, 1)), sound)
+
+
 def test_a_classical_algorithm_learns_from_long_windows():
     """Noise of one of three strengths, in windows of 3000 samples: hopeless sample by sample, plain by patches."""
     rng, y = np.random.default_rng(0), np.arange(240) % CLASSES
