@@ -20,6 +20,7 @@ from neurostim.models import Model
 
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
+FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
 
@@ -33,8 +34,9 @@ class TrainingOptions:
       learning_rate: AdamW's peak, reached after 5 % of the steps and followed by a cosine to zero.
       weight_decay: AdamW's.
       balance: exponent of class weighting in the loss: 0 takes classes as they come, 1 gives all the same weight.
-      patience: validations without improvement after which training stops.
-      validations: how often a full run is validated.
+      patience: validations without improvement after which training stops, counted by `validations` however often there are any.
+      validations: how often a full run is validated; of few windows up to `FINER` times as often, for networks have overfitted
+        these before the first of so few validations.
       average: decay of the exponential moving average of parameters, which is what is validated and kept (Polyak & Juditsky 1992).
       shift: farthest that a window is shifted in time, end to beginning, each time that it is learnt from, as a share of its length: 0.5
         lets it begin anywhere. Such a network learns rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
@@ -139,6 +141,8 @@ def make_train(model: Model, options: TrainingOptions):
     """
     validations = min(options.validations, options.steps)
     every = max(1, options.steps // validations)
+    finer = FINER if every % FINER == 0 else 1
+    part = every // finer  # steps; from one validation to the next there are 1 to `finer` parts
     batch = step_windows(options.batch, model.shape)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
@@ -175,25 +179,36 @@ def make_train(model: Model, options: TrainingOptions):
                 logits.argmax(-1), model.classes)
             return (losses * mask).sum() / validation.n, _kappa(table, validation.n)
 
+        between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part)), 1, finer).astype(jnp.int32)
+
         def more(state):
-            i, *_, since = state
-            return (i < validations) & (since < options.patience)
+            parts, *_, since = state
+            return (parts < validations * finer) & (since < options.patience * finer)
 
         def advance(state):
-            i, inner, best, best_loss, history, since = state
-            keys = jax.random.split(jax.random.fold_in(loop_key, i), every)
-            inner, losses = jax.lax.scan(step, inner, keys)
+            parts, row, inner, best, best_loss, history, since = state
+            now = jnp.minimum(between, validations * finer - parts)
+
+            def learn(i, carry):
+                inner, total = carry
+                # Drawn by the step, however often there is a validation in between.
+                keys = jax.random.split(jax.random.fold_in(loop_key, (parts + i) // finer), every).reshape(finer, part)
+                inner, losses = jax.lax.scan(step, inner, keys[(parts + i) % finer])
+                return inner, total + losses.sum()
+
+            inner, total = jax.lax.fori_loop(0, now, learn, (inner, 0.0))
+            reached = parts + now
             validation_loss, kappa = validate(inner[1])
             better = validation_loss < best_loss
             best = jax.tree.map(lambda a, b: jnp.where(better, a, b), inner[1], best)
-            row = History((i + 1) * every, losses.mean(), validation_loss, kappa)
-            history = jax.tree.map(lambda column, value: column.at[i].set(value), history, row)
-            return i + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + 1)
+            found = History(reached * part, total / (now * part), validation_loss, kappa)
+            history = jax.tree.map(lambda column, value: column.at[row].set(value), history, found)
+            return reached, row + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + now)
 
         params = model.init(init_key)
-        empty = History(*(jnp.full(validations, jnp.nan) for _ in History._fields))
-        start = (0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
-        _, _, best, _, history, _ = jax.lax.while_loop(more, advance, start)
+        empty = History(*(jnp.full(validations * finer, jnp.nan) for _ in History._fields))
+        start = (0, 0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
+        *_, best, _, history, _ = jax.lax.while_loop(more, advance, start)
         return best, history
 
     return train

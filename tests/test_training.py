@@ -142,6 +142,25 @@ def test_vmap_over_seeds_and_data_equals_a_loop():
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=1e-4), mapped, one)
 
 
+def test_few_windows_are_validated_more_often_and_learnt_alike(monkeypatch):
+    """What is learnt does not depend on how often that is looked at, and a training that looks seldom has seen the same where it looks."""
+    options = dataclasses.replace(OPTIONS, patience=8, batch=8)
+    few, checked = blobs(12, 0), blobs(100, 1)
+
+    def validated(data, epochs):
+        monkeypatch.setattr(training, 'EPOCHS', epochs)
+        training._compiled.cache_clear()
+        history = fit(data, checked, options=options)[1]
+        training._compiled.cache_clear()
+        done = np.isfinite(history.step)
+        return np.asarray(history.step[done]).tolist(), np.asarray(history.validation_loss[done])
+
+    often, seldom = validated(few, 0.1), validated(few, 4)  # of twelve windows 4 epochs are 6 steps
+    assert often[0] == list(range(2, 161, 2)) and seldom[0] == [*range(6, 160, 6), 160]
+    np.testing.assert_array_equal(often[1][[step // 2 - 1 for step in map(int, seldom[0])]], seldom[1])
+    assert validated(blobs(200, 0), 4)[0] == list(range(20, 161, 20))  # many are looked at as often as was asked
+
+
 def test_no_more_steps_than_asked():
     given = training.examples(*blobs(20, 0), 3)
     for steps, validations in ((3, 8), (8, 8), (17, 8), (1, 20)):
