@@ -193,7 +193,9 @@ def twins(sweep: Sweep, part: Part, twin: Twin) -> tuple[str, list[np.ndarray]]:
         return _train(sweep, part, task, source, both, _content(on, source, both))
 
     n = len(on.test_x)
-    checked = {source: [of(task)[n:] for task in comparison.check_tasks(twin.student, source, sweep.seeds)] for source in comparison.TWINS}
+    few = students.learns_from_all(true)
+    checked = {source: [of(task)[n:] for task in comparison.check_tasks(twin.student, source, sweep.seeds, few)]
+               for source in comparison.TWINS}
     chosen = comparison.better_twin(checked, true.targets[true.held].argmax(1))
     seeds = [0 if students.is_deterministic(twin.student) else seed for seed in range(sweep.seeds)]
     return chosen, [of(comparison.Task(twin.student, chosen, seed))[:n] for seed in seeds]

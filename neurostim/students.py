@@ -22,7 +22,7 @@ STEPS = 1600  # most steps of a network: with half as many some had not learnt a
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 3, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 4, 'gradient_boosting': 4}
+RECIPE, RECIPES = 4, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 5, 'gradient_boosting': 4}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square
@@ -66,8 +66,8 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     Args:
       name: one of `NAMES`.
       source: scaled windows and distributions. By held ones a network stops early and an algorithm of `TUNED` is tuned; classical
-        algorithms train on all in the end. To an algorithm of `POWERS` or `LEAVE_OUT` stimuli that were sifted may count otherwise, and
-        those held ones tune that came as they were made.
+        algorithms train on all in the end, and networks where these are few (:func:`learns_from_all`). To an algorithm of `POWERS` or
+        `LEAVE_OUT` stimuli that were sifted may count otherwise, and those held ones tune that came as they were made.
       seed: of initial weights, minibatches, trees.
       options: of a network's training; of shifted windows some take more steps (`SHIFTED_STEPS`).
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
@@ -95,6 +95,12 @@ def told_of_shift(teacher_shift: float) -> tuple[float, ...]:
     return (teacher_shift,) if teacher_shift else ()
 
 
+def learns_from_all(source: Source) -> bool:
+    """Whether networks learn from held rows too in the end, for as many steps as served them best without: where windows are few, as
+    teachers do. Of stimuli there are as many as one likes."""
+    return source.apart and training.are_few(source.x)
+
+
 def is_deterministic(name: str) -> bool:
     """Whether all seeds give the same student, so that one is enough."""
     return name in ('knn', 'naive_bayes', 'logistic_regression', 'gradient_boosting')
@@ -106,9 +112,15 @@ def _fit_network(name, source, seed, options, capacity):
     if options.shift:
         options = dataclasses.replace(options, steps=options.steps * SHIFTED_STEPS.get(name, 1))
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
+    again = learns_from_all(source)
+    if again and (capacity[0] or 0) < len(source.x):
+        capacity = training.rounded(len(source.x)), capacity[1]
     data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)
                         for mask, rows in zip((~source.held, source.held), capacity, strict=True))
-    params, _ = training.fit(spec, options, key, data, validation)
+    params, history = training.fit(spec, options, key, data, validation)
+    if again:
+        whole = training.examples(source.x, source.targets, classes, capacity[0])
+        params, _ = training.fit(spec, options, key, whole, validation, training.best_step(history))
     predict = training.cached_predictor(spec)
     return Student(name, lambda windows: predict(params, windows))
 

@@ -21,6 +21,8 @@ from neurostim.models import Model
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
 FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
+FEW = (2000, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
+NEVER = 2**30  # steps, more than any training has
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
 
@@ -86,21 +88,33 @@ def examples(x: np.ndarray, targets: np.ndarray, classes: int, capacity: int | N
     """
     targets = np.eye(classes, dtype=np.float32)[targets] if targets.ndim == 1 else np.asarray(targets, np.float32)
     n = len(x)
-    capacity = capacity or _rounded(n)
+    capacity = capacity or rounded(n)
     grow = [(0, capacity - n)]
     return Examples(
         jnp.asarray(np.pad(np.asarray(x, np.float32), grow + [(0, 0)] * (x.ndim - 1))),
         jnp.asarray(np.pad(targets, grow + [(0, 0)])), jnp.int32(n))
 
 
-def _rounded(n: int) -> int:
+def rounded(n: int) -> int:
+    """Rows that n of them are padded to, see :func:`examples`."""
     power = 2 ** math.floor(math.log2(max(n, 2)))
     return next(c for c in (power, power * 3 // 2, power * 2) if c >= n)
 
 
+def are_few(x: np.ndarray) -> bool:
+    """Whether windows x [n, *shape] are too few to do without those held out to stop early: then a network learns anew from all."""
+    windows, numbers = FEW
+    return len(x) <= windows and x.size <= numbers
+
+
+def best_step(history: History) -> int:
+    """The step at which a validated network knew held-out windows best."""
+    return int(history.step[np.nanargmin(history.validation_loss)])
+
+
 def capacities(sources) -> tuple[int, int]:
     """(training rows, validation rows) that hold each of several sources with a boolean `held`."""
-    return (_rounded(max(int((~source.held).sum()) for source in sources)), _rounded(max(int(source.held.sum()) for source in sources)))
+    return (rounded(max(int((~source.held).sum()) for source in sources)), rounded(max(int(source.held.sum()) for source in sources)))
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -137,7 +151,8 @@ def _kappa(table, n):
 def make_train(model: Model, options: TrainingOptions):
     """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
 
-    The parameters returned are the averaged ones with the least validation cross-entropy.
+    The parameters returned are the averaged ones with the least validation cross-entropy; or with ``until``, a number of steps, those that
+    there are then, whatever validation says.
     """
     validations = min(options.validations, options.steps)
     every = max(1, options.steps // validations)
@@ -148,7 +163,7 @@ def make_train(model: Model, options: TrainingOptions):
         0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=options.weight_decay))
 
-    def train(key, data, validation):
+    def train(key, data, validation, until=NEVER):
         init_key, loop_key = jax.random.split(key)
         present = jnp.arange(len(data.x)) < data.n
         share = (data.targets * present[:, None]).sum(0) / data.n
@@ -180,14 +195,16 @@ def make_train(model: Model, options: TrainingOptions):
             return (losses * mask).sum() / validation.n, _kappa(table, validation.n)
 
         between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part)), 1, finer).astype(jnp.int32)
+        told = until < NEVER
+        most = jnp.minimum(validations * finer, until // part)
 
         def more(state):
             parts, *_, since = state
-            return (parts < validations * finer) & (since < options.patience * finer)
+            return (parts < most) & (told | (since < options.patience * finer))
 
         def advance(state):
             parts, row, inner, best, best_loss, history, since = state
-            now = jnp.minimum(between, validations * finer - parts)
+            now = jnp.minimum(between, most - parts)
 
             def learn(i, carry):
                 inner, total = carry
@@ -208,8 +225,8 @@ def make_train(model: Model, options: TrainingOptions):
         params = model.init(init_key)
         empty = History(*(jnp.full(validations * finer, jnp.nan) for _ in History._fields))
         start = (0, 0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
-        *_, best, _, history, _ = jax.lax.while_loop(more, advance, start)
-        return best, history
+        _, _, (_, average, *_), best, _, history, _ = jax.lax.while_loop(more, advance, start)
+        return jax.tree.map(lambda a, b: jnp.where(told, a, b), average, best), history
 
     return train
 
@@ -235,13 +252,14 @@ def _create(spec):
     return create(name, shape, classes, **dict(extra))
 
 
-def fit(spec, options: TrainingOptions, key, data: Examples, validation: Examples) -> tuple[Any, History]:
+def fit(spec, options: TrainingOptions, key, data: Examples, validation: Examples, until: int = NEVER) -> tuple[Any, History]:
     """Trains a zoo member; the compiled loop is kept, so that further data of like size and further seeds cost no compilation.
 
     Args:
       spec: (name, shape, classes, options as a tuple of pairs), hashable; what :func:`neurostim.models.create` takes.
+      until: steps after which it ends, whatever validation says; :data:`NEVER` lets validation decide.
     """
-    return _compiled(spec, options)(key, data, validation)
+    return _compiled(spec, options)(key, data, validation, until)
 
 
 def by_blocks(function):

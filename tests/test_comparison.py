@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny_study
 
-from neurostim import students
+from neurostim import students, training
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, phase, utility
 from neurostim.evaluation.comparison import Cache, Task
@@ -123,7 +123,7 @@ def test_one_stimulus_is_too_few():
 def test_what_is_trained_is_what_was_announced(parts, record, names):
     recorder, progress = record(), []
     found = train(parts, names=names, progress=progress.append)
-    assert progress == list(range(1, comparison.count_tasks(names, SEEDS) + 1)) and len(recorder.calls) == progress[-1]
+    assert progress == list(range(1, comparison.count_tasks(names, SEEDS, True) + 1)) and len(recorder.calls) == progress[-1]
     assert set(found) == {Task(n, s, seed) for n in names for s in comparison.SOURCES for seed in range(SEEDS)}
     assert {values.shape for values in found.values()} == {(len(parts[1]), 2)}
 
@@ -137,17 +137,22 @@ def test_deterministic_students_are_trained_once(parts, record):
         np.testing.assert_array_equal(found[Task('knn', source, 0)], found[Task('knn', source, 1)])
 
 
+@pytest.mark.parametrize('few', [False, True])
 @pytest.mark.parametrize('better', ['real', 'real_soft'])
-def test_the_twin_is_the_label_kind_that_validates_better(parts, record, better):
-    """By both seeds on the held windows, a classical one by the first; the other kind is not trained any further."""
+def test_the_twin_is_the_label_kind_that_validates_better(parts, record, better, few, monkeypatch):
+    """By both seeds on the held windows, a classical one by the first; the other kind is not trained any further. Networks of few windows
+    learn from held ones too, and are tried without these as classical ones are."""
+    monkeypatch.setattr(training, 'FEW', (10_000, 2**20) if few else (0, 0))
     recorder = record(skill=lambda hard: 0.95 if hard == (better == 'real') else 0.6)
     train(parts, names=('mlp', 'random_forest'))
     n, n_check = len(parts[0]['real'].x), int((~parts[0]['real'].held).sum())
-    for name, size in (('mlp', n), ('random_forest', n_check)):  # what both kinds are tried with
+    for name, size in (('mlp', n_check if few else n), ('random_forest', n_check)):  # what both kinds are tried with
         assert {(hard, seed) for called, rows, hard, seed in recorder.calls if called == name and rows == size} >= {(True, 0), (False, 0)}
-    assert [sum(called == 'mlp' and hard == kind for called, _, hard, _ in recorder.calls) for kind in (True, False)] == [SEEDS, 3 * SEEDS]
+    mlps = [sum(called == 'mlp' and hard == kind and rows == n for called, rows, hard, _ in recorder.calls) for kind in (True, False)]
+    twins = [SEEDS * (kind == better or not few) for kind in ('real', 'real_soft')]
+    assert mlps == [twins[0], twins[1] + 2 * SEEDS]  # stimuli and control have as many windows, and soft labels
     forests = [(hard, seed) for called, rows, hard, seed in recorder.calls if called == 'random_forest' and rows == n]
-    # Stimuli and control have as many windows, and soft labels: two seeds of each, and two of the twin.
+    # Two seeds of stimuli and control each, and two of the twin.
     assert sorted(forests).count((better == 'real', 1)) == (1 if better == 'real' else 3) and len(forests) == 3 * SEEDS
 
 
@@ -157,9 +162,10 @@ def test_a_networks_labels_are_chosen_by_several_seeds():
     right, wrong, mostly = np.eye(2)[y], np.eye(2)[1 - y], np.eye(2)[np.where(np.arange(10) < 2, 1 - y, y)]
     assert comparison.better_twin({'real': [right, wrong, right], 'real_soft': [mostly] * 3}, y) == 'real_soft'
     assert comparison.better_twin({'real': [right], 'real_soft': [mostly]}, y) == 'real'
-    assert comparison.check_tasks('mlp', 'real', 5) == [Task('mlp', 'real', seed) for seed in range(3)]
-    assert comparison.check_tasks('mlp', 'real_soft', 1) == [Task('mlp', 'real_soft', 0)]
-    assert comparison.check_tasks('random_forest', 'real', 5) == [Task('random_forest', 'real_check', 0)]
+    assert comparison.check_tasks('mlp', 'real', 5, False) == [Task('mlp', 'real', seed) for seed in range(3)]
+    assert comparison.check_tasks('mlp', 'real_soft', 1, False) == [Task('mlp', 'real_soft', 0)]
+    assert comparison.check_tasks('mlp', 'real', 5, True) == [Task('mlp', 'real_check', seed) for seed in range(3)]  # it learns from all
+    assert comparison.check_tasks('random_forest', 'real', 5, False) == [Task('random_forest', 'real_check', 0)]
 
 
 def test_a_classical_twin_learns_from_all_windows_but_is_chosen_without_the_held_ones(study, teacher, monkeypatch):
@@ -200,7 +206,7 @@ def test_a_killed_evaluation_goes_on(parts, record, tmp_path):
         train(parts, tmp_path / 'b')
     rest = record()
     resumed = train(parts, tmp_path / 'b')
-    assert len(stopped.calls) == 5 and len(stopped.calls) + len(rest.calls) == comparison.count_tasks(NAMES, SEEDS)
+    assert len(stopped.calls) == 5 and len(stopped.calls) + len(rest.calls) == comparison.count_tasks(NAMES, SEEDS, True)
     for task, values in whole.items():
         np.testing.assert_array_equal(resumed[task], values)
 
@@ -212,7 +218,7 @@ def test_finished_predictions_are_taken_unless_something_changed(parts, record, 
     second = train(parts, tmp_path)
     assert not again.calls and all((first[task] == second[task]).all() for task in first)
     train(parts, tmp_path, digest='e' * 64)
-    assert len(again.calls) == comparison.count_tasks(NAMES, SEEDS)
+    assert len(again.calls) == comparison.count_tasks(NAMES, SEEDS, True)
 
 
 @pytest.mark.parametrize('damage', [
@@ -376,7 +382,8 @@ def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(stud
     for shift in (0.0, 0.5, 0.5):
         made = dataclasses.replace(teacher, shift=shift)
         phase.compare_students(study, made, some, some, ('mlp',), 1, STEPS, draws=20, predictions=tmp_path)
-    assert {rows for rows, _ in told} == {6, int((~study.test).sum())}
+    held = comparison.real_sources(study, teacher)['real'].held
+    assert {rows for rows, _ in told} == {6, len(held), int((~held).sum())}  # of few windows a twin is chosen without held ones
     assert [shift for _, shift in told] == [0.0] * (len(told) // 2) + [0.5] * (len(told) // 2)  # the third time nothing is trained
     told.clear()
     half = np.arange(len(study.y)) % 2 == 0

@@ -351,7 +351,7 @@ def test_members_that_learn_from_draws_at_once_are_those_taught_later(study):
 def test_draws_do_not_validate(study, teacher, monkeypatch):
     seen = []
 
-    def fit(spec, options, key, learnt, checked):
+    def fit(spec, options, key, learnt, checked, until):
         seen.append((int(learnt.n), int(checked.n), np.asarray(checked.x[:int(checked.n)])))
         raise InterruptedError
 
@@ -362,6 +362,28 @@ def test_draws_do_not_validate(study, teacher, monkeypatch):
     (alone, checked, windows), (beside, checked_too, windows_too) = seen
     assert beside == alone + (~study.test).sum() and checked_too == checked
     np.testing.assert_array_equal(windows, windows_too)
+
+
+@pytest.mark.parametrize('few', [False, True])
+def test_members_of_few_windows_learn_from_all_in_the_end(study, teacher, monkeypatch, few):
+    """For as many steps as served them best when some were held out; what they were validated with is what they had not learnt."""
+    monkeypatch.setattr(training, 'FEW', (10_000, 2**20) if few else (0, 0))
+    seen, fit = [], training.fit
+
+    def record(spec, options, key, learnt, checked, until):
+        params, history = fit(spec, options, key, learnt, checked, until)
+        seen.append((int(learnt.n), int(checked.n), until, training.best_step(history), params))
+        return params, history
+
+    monkeypatch.setattr(training, 'fit', record)
+    trained, windows = retrain(study), (~study.test).sum()
+    for (n, held, until, best, params), kept in zip(seen[::2] if few else seen, trained.params, strict=True):
+        assert n + held == windows and until == training.NEVER
+        assert few or jax.tree.all(jax.tree.map(np.array_equal, params, kept))
+        assert 0 < best <= TINY_OPTIONS.steps
+    if few:
+        for (*_, best, _), (n, _, until, _, params), kept in zip(seen[::2], seen[1::2], trained.params, strict=True):
+            assert n == windows and until == best and jax.tree.all(jax.tree.map(np.array_equal, params, kept))
 
 
 def test_draws_are_no_more_than_fit(study, teacher, monkeypatch):

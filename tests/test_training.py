@@ -161,6 +161,16 @@ def test_few_windows_are_validated_more_often_and_learnt_alike(monkeypatch):
     assert validated(blobs(200, 0), 4)[0] == list(range(20, 161, 20))  # many are looked at as often as was asked
 
 
+def test_a_training_that_is_told_when_to_end_is_at_that_step():
+    """The parameters are those of a training whose best step that was, of the same data: whatever validation says."""
+    data, (x, y) = blobs(200, 0), blobs(100, 1)
+    params, history = fit(data, (x, np.where(np.arange(100) % 2, y, (y + 1) % 3)))  # half wrong: confidence is punished
+    best = training.best_step(history)
+    assert best < OPTIONS.steps
+    told, _ = training.fit(SPEC, OPTIONS, jax.random.key(0), training.examples(*data, 3), training.examples(x, y, 3, 128), best)
+    jax.tree.map(np.testing.assert_array_equal, told, params)
+
+
 def test_no_more_steps_than_asked():
     given = training.examples(*blobs(20, 0), 3)
     for steps, validations in ((3, 8), (8, 8), (17, 8), (1, 20)):

@@ -97,9 +97,11 @@ def _tasks(name: str, seeds: int, sources) -> list[Task]:
     return [Task(name, source, seed) for source in sources for seed in range(seeds)]
 
 
-def count_tasks(names: tuple[str, ...], seeds: int) -> int:
-    """How many students :func:`train_all` trains; a network's real twin is chosen among students that count already."""
-    return sum(len(_tasks(name, seeds, SOURCES)) + (min(seeds, CHECKED) if name in models.NAMES else 2) for name in names)
+def count_tasks(names: tuple[str, ...], seeds: int, few: bool) -> int:
+    """How many students :func:`train_all` trains; a network's real twin is chosen among students that count already, unless windows are
+    few (:func:`check_tasks`)."""
+    checked = min(seeds, CHECKED)
+    return sum(len(_tasks(name, seeds, SOURCES)) + ((2 * checked if few else checked) if name in models.NAMES else 2) for name in names)
 
 
 def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: training.TrainingOptions,
@@ -118,11 +120,12 @@ def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: 
     return predicted
 
 
-def check_tasks(name: str, source: str, seeds: int) -> list[Task]:
+def check_tasks(name: str, source: str, seeds: int, few: bool) -> list[Task]:
     """Which students are validated for a real twin of `TWINS`: networks, which have not learnt from the held windows, of up to `CHECKED`
-    seeds; a classical algorithm has, and is trained without them for this."""
+    seeds; a classical algorithm has, and so has a network where windows are few (:func:`neurostim.students.learns_from_all`), and is
+    trained without them for this."""
     if name in models.NAMES:
-        return [Task(name, source, seed) for seed in range(min(seeds, CHECKED))]
+        return [Task(name, f'{source}_check' if few else source, seed) for seed in range(min(seeds, CHECKED))]
     return [Task(name, f'{source}_check', 0)]
 
 
@@ -165,7 +168,9 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
         return train_one(task, sources[task.source], both, cache, networks, capacity)
 
     # Another network each time, so that two threads do not compile the same one.
-    first = sorted((task for source in TWINS for name in names for task in check_tasks(name, source, seeds)), key=lambda task: task.seed)
+    few = students.learns_from_all(sources['real'])
+    first = [task for source in TWINS for name in names for task in check_tasks(name, source, seeds, few)]
+    first.sort(key=lambda task: task.seed)
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
@@ -183,7 +188,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     run(first)
     n = len(test_x)
     for name in names:
-        checked = {source: [results[task][n:] for task in check_tasks(name, source, seeds)] for source in TWINS}
+        checked = {source: [results[task][n:] for task in check_tasks(name, source, seeds, few)] for source in TWINS}
         chosen[name] = better_twin(checked, validation[1])
     run([task for name in names for task in _tasks(name, seeds, (chosen[name], 'stimuli', 'control')) if task not in results])
     named = {}

@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 import neurostim.teacher as teachers
-from neurostim import private, release, report, students
+from neurostim import private, release, report, students, training
 from neurostim import workdir as workdirs
 from neurostim.config import load_study, privacy_options
 from neurostim.errors import UserError
@@ -47,8 +47,9 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     seed = manifest['seed']
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
     names, seeds = tuple(config.students), config.evaluate.seeds
+    few = training.are_few(study.part(test=False).x)
     with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
-          Progress(comparison.count_tasks(names, seeds), 'students', 'evaluate', writer) as progress):
+          Progress(comparison.count_tasks(names, seeds, few), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
             seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
