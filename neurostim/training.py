@@ -21,7 +21,7 @@ from neurostim.models import Model
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
 FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
-FEW = (2000, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
+FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
