@@ -96,7 +96,7 @@ def told_of_shift(teacher_shift: float) -> tuple[float, ...]:
 
 
 def learns_from_all(source: Source) -> bool:
-    """Whether networks learn from held rows too in the end, for as many steps as served them best without: where windows are few, as
+    """Whether networks learn from held rows too in the end, for as many epochs as served them best without: where windows are few, as
     teachers do. Of stimuli there are as many as one likes."""
     return source.apart and training.are_few(source.x)
 
@@ -120,7 +120,7 @@ def _fit_network(name, source, seed, options, capacity):
     params, history = training.fit(spec, options, key, data, validation)
     if again:
         whole = training.examples(source.x, source.targets, classes, capacity[0])
-        params, _ = training.fit(spec, options, key, whole, validation, training.best_step(history))
+        params, _ = training.fit(spec, options, key, whole, validation, training.steps_anew(history, source.held))
     predict = training.cached_predictor(spec)
     return Student(name, lambda windows: predict(params, windows))
 

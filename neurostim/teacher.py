@@ -190,19 +190,20 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
 
     def fit(i, name, options, until=training.NEVER):
         """Member i, its history, and the labels that it was validated with; with `until` it learns from these windows too, for so many
-        steps."""
+        steps. Also which of all that it may learn from are held."""
         own = train if together else train.take(part == i)
         held = validation_split(own, seed * 1000 + i)
-        x, y = (own.x[~held], own.y[~held]) if until == training.NEVER else (own.x, own.y)
+        checked = training.examples(own.x[held], own.y[held], n_classes)
+        x, y, apart = own.x, own.y, held
         if draws:
-            x, y = np.concatenate([x, draws[0]]), np.concatenate([y, draws[1]])
-        rows = training.rounded(len(own.y) + (len(draws[1]) if draws else 0)) if few else None  # one compilation for both times
-        learnt, checked = training.examples(x, y, n_classes, rows), training.examples(own.x[held], own.y[held], n_classes)
-        key = jax.random.fold_in(jax.random.key(seed), i)
-        return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked, until), own.y[held]
+            x, y, apart = np.concatenate([x, draws[0]]), np.concatenate([y, draws[1]]), np.append(held, np.zeros(len(draws[1]), bool))
+        rows = training.rounded(len(y)) if few else None  # one compilation for both times
+        some = slice(None) if until < training.NEVER else ~apart
+        learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
+        return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
     for i, name in enumerate(names):
-        member, history, checked_y = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
+        member, history, checked_y, held = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
         if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
             shifted = fit(i, name, dataclasses.replace(options, shift=ANYWHERE))
             better = np.nanmin(shifted[1].validation_loss) < np.nanmin(history.validation_loss)
@@ -210,7 +211,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
             member, history = shifted[:2] if better else (member, history)
             report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
         if few:
-            member = fit(i, name, options, training.best_step(history))[0]
+            member = fit(i, name, options, training.steps_anew(history, held))[0]
         params.append(jax.tree.map(np.asarray, member))
         curves[f'{i}/{name}'] = _curves(history)
         losses = curves[f'{i}/{name}']['validation_loss']
@@ -267,8 +268,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. Of few windows
-    (:func:`neurostim.training.are_few`) each learns anew from all of its own, for as many steps as served it best when some were held out;
-    its curves tell of the first time. Scaling, the population and identity networks are of all training windows, whatever members share.
+    (:func:`neurostim.training.are_few`) each learns anew from all of its own, for as many epochs as served it best when some were held
+    out; its curves tell of the first time. Scaling, the population and identity networks are of all training windows, whatever the
+    members share.
 
     Args:
       study: the whole study; its test windows are not touched.

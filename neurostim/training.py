@@ -107,9 +107,15 @@ def are_few(x: np.ndarray) -> bool:
     return len(x) <= windows and x.size <= numbers
 
 
-def best_step(history: History) -> int:
-    """The step at which a validated network knew held-out windows best."""
-    return int(history.step[np.nanargmin(history.validation_loss)])
+def steps_anew(history: History, held: np.ndarray) -> int:
+    """For how many steps a network learns anew from all windows: as many epochs as it knew held ones best after.
+
+    Args:
+      history: of the training that held some out.
+      held: bool [n], which of all windows that were.
+    """
+    best = history.step[np.nanargmin(history.validation_loss)]
+    return round(float(best) * len(held) / (~held).sum())
 
 
 def capacities(sources) -> tuple[int, int]:

@@ -112,19 +112,19 @@ def test_where_held_rows_are_not_apart_logistic_regression_is_held_back_as_far_a
 
 @pytest.mark.parametrize('few', [False, True])
 def test_a_network_of_few_windows_learns_from_held_ones_too_in_the_end(few, monkeypatch):
-    """For as many steps as served it best without. Of many windows, and of stimuli, of which there are many, held ones only stop it."""
+    """For as many epochs as served it best without. Of many windows, and of stimuli, of which there are many, held ones only stop it."""
     monkeypatch.setattr(training, 'FEW', (10_000, 2**20) if few else (0, 0))
     (x, y), held, seen, usual = toy(), np.arange(240) % 8 == 7, [], training.fit
 
     def record(spec, options, key, learnt, checked, until=training.NEVER):
         params, history = usual(spec, options, key, learnt, checked, until)
-        seen.append((int(learnt.n), until, training.best_step(history)))
+        seen.append((int(learnt.n), until, float(history.step[np.nanargmin(history.validation_loss)])))
         return params, history
 
     monkeypatch.setattr(training, 'fit', record)
     for apart in (False, True):
         students.fit('mlp', Source(x, one_hot(y), held, apart=apart), 0, OPTIONS, CAPACITY)
-    learnt = [(210, training.NEVER)] * 2 + [(240, seen[1][2])] * few
+    learnt = [(210, training.NEVER)] * 2 + [(240, round(seen[1][2] * 240 / 210))] * few
     assert [call[:2] for call in seen] == learnt
 
 

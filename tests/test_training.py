@@ -165,8 +165,9 @@ def test_a_training_that_is_told_when_to_end_is_at_that_step():
     """The parameters are those of a training whose best step that was, of the same data: whatever validation says."""
     data, (x, y) = blobs(200, 0), blobs(100, 1)
     params, history = fit(data, (x, np.where(np.arange(100) % 2, y, (y + 1) % 3)))  # half wrong: confidence is punished
-    best = training.best_step(history)
+    best = int(history.step[np.nanargmin(history.validation_loss)])
     assert best < OPTIONS.steps
+    assert training.steps_anew(history, np.arange(200) < 40) == round(best * 200 / 160)
     told, _ = training.fit(SPEC, OPTIONS, jax.random.key(0), training.examples(*data, 3), training.examples(x, y, 3, 128), best)
     jax.tree.map(np.testing.assert_array_equal, told, params)
 
