@@ -114,7 +114,7 @@ def steps_anew(history: History, held: np.ndarray) -> int:
       history: of the training that held some out.
       held: bool [n], which of all windows that were.
     """
-    best = history.step[np.nanargmin(history.validation_loss)]
+    best = history.step[np.argmin(np.nan_to_num(history.validation_loss, nan=np.inf))]  # also where none is a number
     return round(float(best) * len(held) / (~held).sum())
 
 

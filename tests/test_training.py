@@ -168,6 +168,8 @@ def test_a_training_that_is_told_when_to_end_is_at_that_step():
     best = int(history.step[np.nanargmin(history.validation_loss)])
     assert best < OPTIONS.steps
     assert training.steps_anew(history, np.arange(200) < 40) == round(best * 200 / 160)
+    nowhere = history._replace(validation_loss=np.full_like(history.validation_loss, np.nan))
+    assert training.steps_anew(nowhere, np.arange(200) < 40) == round(float(history.step[0]) * 200 / 160)
     told, _ = training.fit(SPEC, OPTIONS, jax.random.key(0), training.examples(*data, 3), training.examples(x, y, 3, 128), best)
     jax.tree.map(np.testing.assert_array_equal, told, params)
 
