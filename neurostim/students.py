@@ -40,7 +40,7 @@ POWERS = {'logistic_regression': (1,), 'naive_bayes': (1, 2, 3)}
 # standard errors that must serve it better.
 LEAVE_OUT = {'svm': 2}
 # With what an algorithm learns anew that has broken down: where a class is rare a leaf's curvature p (1 - p) all but vanishes, its gradient
-# does not, and a step that nothing bounds throws boosting off for good (seen with uneven soft labels; dmlc/xgboost pull request 12537).
+# does not, and a step that nothing bounds throws boosting off for good (dmlc/xgboost pull request 12537).
 STEADY = {'gradient_boosting': {'histgradientboostingclassifier__l2_regularization': 1.0}}
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
@@ -113,7 +113,7 @@ def _fit_network(name, source, seed, options, capacity):
         options = dataclasses.replace(options, steps=options.steps * SHIFTED_STEPS.get(name, 1))
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
     again = learns_from_all(source)
-    if again and (capacity[0] or 0) < len(source.x):
+    if again and (capacity[0] or 0) < len(source.x):  # room for all, so that both times share a compilation
         capacity = training.rounded(len(source.x)), capacity[1]
     data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)
                         for mask, rows in zip((~source.held, source.held), capacity, strict=True))
