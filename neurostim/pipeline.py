@@ -96,7 +96,7 @@ def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers
         return teacher
     from neurostim import rehearsal  # here: who excites needs no students
     learnt, share = study.part(test=False), config.teacher.draws
-    trial = rehearsal.make_trial(learnt, teacher.scaling, config.seed, report)
+    trial = rehearsal.make_trial(learnt, teacher, config.seed, report)
     teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, trial))
     if not share or share < 0 and len(learnt.y) > teachers.MANY_WINDOWS:
         return teacher

@@ -6,8 +6,8 @@ way makes a few stimuli, quick students learn from them, and their kappa on the 
 take no part.
 
 What users are promised is that no student loses by stimuli. So a student counts by what it knows up to what its twin knows, which learnt
-from other training windows, and little beyond: or one student's gain would hide what another loses. Stimuli know the people who are asked
-about, and so do the twins.
+from other training windows under whichever labels serve it better, the true ones or the teacher's, and little beyond: or one student's
+gain would hide what another loses. Stimuli know the people who are asked about, and so do the twins.
 
 A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
 windows that it has not learnt from. So another way must be clearly better than the flow to be preferred; and than trains of pulses, whose
@@ -27,12 +27,12 @@ import numpy as np
 from neurostim import students
 from neurostim.evaluation import utility
 from neurostim.excitation import flow, marginals, moments, produce
-from neurostim.scaling import Scaling
-from neurostim.sources import Source
+from neurostim.sources import Source, synthetic_source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
+NETWORK, NETWORK_STEPS = 'cnn', 600  # asked too where windows have a shape: filters see in it what no classical algorithm sees
 STIMULI = (1000, 3000, 2**24)  # of each way, at least and at most, and numbers in all of them
 WINDOWS = 2000  # that students are asked about
 FOLDS = 3  # of the training windows: a twin is asked about one and has learnt from the others
@@ -93,46 +93,58 @@ def credit(kappas: np.ndarray, twins: np.ndarray) -> float:
     return float(np.mean(np.minimum(kappas, twins) + BEYOND * np.maximum(kappas - twins, 0)))
 
 
-def answers_of_twins(train: Study, scaling: Scaling, rows: np.ndarray, seed: int) -> np.ndarray:
-    """int [students, m]: what `STUDENTS` that learnt from other windows of `train` say of its windows `rows` [m]."""
-    classes, order = len(train.classes), np.random.default_rng(seed).permutation(len(train.y))
-    fold, answers = order % FOLDS, np.zeros((len(STUDENTS), len(rows)), int)
+def quick_students(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Who is asked about windows of `shape`."""
+    return (*STUDENTS, *[NETWORK] * (len(shape) > 1))
+
+
+def answers(x: np.ndarray, targets: np.ndarray, asked: np.ndarray, shift: float, seed: int) -> np.ndarray:
+    """int [students, m]: what :func:`quick_students` that learnt from scaled windows x [n, *shape] of distributions targets [n, classes]
+    say of `asked` [m, *shape]. The network stops by a tenth of x, and may learn from shifted windows (`training.TrainingOptions.shift`)."""
+    everything = Source(x, targets, np.zeros(len(x), bool))
+    return np.stack([students.fit(name, synthetic_source(x, targets, seed) if name == NETWORK else everything, seed,
+                                  students.training_options(shift, NETWORK_STEPS)).predict(asked).argmax(1)
+                     for name in quick_students(x.shape[1:])])
+
+
+def answers_of_twins(train: Study, teacher: Teacher, soft: bool, rows: np.ndarray, seed: int) -> np.ndarray:
+    """int [students, m]: what quick students that learnt from other windows of `train`, under true labels or the teacher's `soft` ones,
+    say of its windows `rows` [m]."""
+    scaled, order = teacher.scaling.forward, np.random.default_rng(seed).permutation(len(train.y))
+    fold, said = order % FOLDS, np.zeros((len(quick_students(train.shape)), len(rows)), int)
     for i in range(FOLDS):
         others, asked = order[fold[order] != i][:train.most_windows(*TWIN_WINDOWS)], fold[rows] == i
-        source = Source(scaling.forward(train.x[others]), np.eye(classes, dtype=np.float32)[train.y[others]], np.zeros(len(others), bool))
-        x = scaling.forward(train.x[rows[asked]])
-        for j, name in enumerate(STUDENTS):
-            answers[j, asked] = students.fit(name, source, seed).predict(x).argmax(1)
-    return answers
+        targets = teacher.probabilities(train.x[others]) if soft else np.eye(len(train.classes), dtype=np.float32)[train.y[others]]
+        said[:, asked] = answers(scaled(train.x[others]), targets, scaled(train.x[rows[asked]]), teacher.shift, seed)
+    return said
 
 
 Trial = Callable[[Teacher, dict, dict], float]  # of a teacher, a way and other targets: what quick students of its stimuli are worth
 
 
-def make_trial(train: Study, scaling: Scaling, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Trial:
+def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[str], None] = lambda text: None) -> Trial:
     """Builds ``trial(teacher, way, target) -> credit of quick students``.
 
     Args:
       train: the training windows, in the study's units.
-      scaling: the teachers'.
+      first: a teacher whose scaling, and shift in training, are those of all that are tried.
       report: called with a line of text for each trial.
     """
-    classes, (rows, weights) = len(train.classes), windows_asked(train.y, len(train.classes), seed)
-    x, truth = scaling.forward(train.x[rows]), train.y[rows]
+    (rows, weights), names = windows_asked(train.y, len(train.classes), seed), quick_students(train.shape)
+    x, truth, scaled = first.scaling.forward(train.x[rows]), train.y[rows], first.scaling.forward
     least, most, numbers = STIMULI
     count = int(np.clip(numbers // math.prod(train.shape), least, most))
 
-    def kappa(answers):
-        return float(utility.kappa(utility.confusion(truth, answers, classes, weights)))
+    def known(said):
+        return np.array([float(utility.kappa(utility.confusion(truth, labels, len(train.classes), weights))) for labels in said])
 
-    twins = np.array([kappa(answers) for answers in answers_of_twins(train, scaling, rows, seed)])
-    report('quick students of real windows: kappa ' + ', '.join(f'{name} {known:.3f}' for name, known in zip(STUDENTS, twins, strict=True)))
+    twins = np.maximum(*(known(answers_of_twins(train, first, soft, rows, seed)) for soft in (False, True)))
+    report('quick students of real windows: kappa ' + ', '.join(f'{name} {kappa:.3f}' for name, kappa in zip(names, twins, strict=True)))
 
     def trial(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
-        source = Source(scaling.forward(made.x), made.probabilities, np.zeros(len(made.x), bool))
-        kappas = np.array([kappa(students.fit(name, source, seed).predict(x).argmax(1)) for name in STUDENTS])
+        kappas = known(answers(scaled(made.x), made.probabilities, x, first.shift, seed))
         credited = credit(kappas, twins)
         told = [f'{settings.steps} steps of {settings.learning_rate:g}', *[f'best of {settings.candidates}'] * (settings.candidates > 1),
                 *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())]

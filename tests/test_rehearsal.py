@@ -51,7 +51,7 @@ def test_the_way_that_teaches_is_chosen(teacher, study, monkeypatch, best):
     train, lines = study.part(test=False), []
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (200, 200, 1))
-    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling, 0, lines.append))
+    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher, 0, lines.append))
     marginals_tried = [line for line in lines if 'marginals as they come' in line]
     assert found['method'] == best and len(lines) == 9 and all('kappa' in line for line in lines)
     assert len(marginals_tried) == 1 and 'marginals' not in found  # no better, so left as it is
@@ -72,7 +72,7 @@ def test_the_flow_is_left_only_for_what_is_clearly_better(teacher, study, monkey
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: ways)
     monkeypatch.setattr(rehearsal, 'SHAPED_MARGIN', margin)
-    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling))['method'] == chosen
+    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher))['method'] == chosen
 
 
 @pytest.mark.parametrize('turned, steps', [(0.15, 8), (0.0, -1)])
@@ -89,7 +89,7 @@ def test_more_steps_from_the_flow_are_taken_where_they_teach_more(teacher, study
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'ways', lambda population: [{'method': 'flow'}, {'method': 'flow', **rehearsal.FURTHER}])
-    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling)).get('steps', -1) == steps
+    assert rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher)).get('steps', -1) == steps
 
 
 @pytest.mark.parametrize('share, tried', [
@@ -114,7 +114,7 @@ def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
     monkeypatch.setattr(rehearsal, 'UNEVEN', 0.5)
-    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher.scaling))
+    found = rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher))
     assert {name: found[name] for name in usual if name in found} == good
 
 
@@ -134,10 +134,15 @@ def test_what_one_student_gains_does_not_hide_what_another_loses():
     np.testing.assert_allclose(as_twins, twins.mean())
 
 
-def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, study, monkeypatch):
+@pytest.mark.parametrize('soft', [False, True])
+def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, study, monkeypatch, soft):
     train, seen = study.part(test=False), []
+    labels = teacher.probabilities(train.x) if soft else np.eye(2)[train.y]
+    belongs = {window.tobytes(): row for window, row in zip(teacher.scaling.forward(train.x), labels, strict=True)}
 
-    def fit(name, source, seed):
+    def fit(name, source, seed, options):
+        for window, row in zip(source.x, source.targets, strict=True):
+            np.testing.assert_allclose(row, belongs[window.tobytes()], atol=1e-5)
         learnt = {window.tobytes() for window in source.x}
 
         def predict(x):
@@ -146,11 +151,72 @@ def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, s
         return students.Student(name, predict)
 
     monkeypatch.setattr(students, 'fit', fit)
-    rehearsal.answers_of_twins(train, teacher.scaling, np.arange(len(train.y)), 0)
-    everything = {window.tobytes() for window in teacher.scaling.forward(train.x)}
-    assert len(seen) == rehearsal.FOLDS * len(rehearsal.STUDENTS)
-    assert all(learnt | asked == everything and not learnt & asked for learnt, asked in seen)
-    assert set().union(*(asked for _, asked in seen)) == everything
+    rehearsal.answers_of_twins(train, teacher, soft, np.arange(len(train.y)), 0)
+    assert len(seen) == rehearsal.FOLDS * (len(rehearsal.STUDENTS) + 1)
+    assert all(learnt | asked == set(belongs) and not learnt & asked for learnt, asked in seen)
+    assert set().union(*(asked for _, asked in seen)) == set(belongs)
+
+
+def test_a_twin_counts_by_the_labels_that_serve_it_better(teacher, study, monkeypatch):
+    """Of what stimuli teach nothing beyond a twin counts: so credits tell what the twins know."""
+    train = study.part(test=False)
+
+    def credited(known):
+        monkeypatch.setattr(rehearsal, 'answers_of_twins', lambda train, teacher, soft, rows, seed: twins[known[soft]](train.y[rows]))
+        monkeypatch.setattr(rehearsal, 'answers', lambda x, targets, asked, shift, seed: twins['everything'](asked_about))
+        monkeypatch.setattr(rehearsal, 'BEYOND', 0.0)
+        asked_about = train.y[rehearsal.windows_asked(train.y, 2, 0)[0]]
+        return rehearsal.make_trial(train, teacher)(teacher, {'method': 'mixture'}, {})
+
+    count = len(rehearsal.STUDENTS) + 1
+    twins = {'everything': lambda y: np.tile(y, (count, 1)), 'nothing': lambda y: np.zeros((count, len(y)), int)}
+    monkeypatch.setattr(rehearsal, 'STIMULI', (8, 8, 1))
+    assert credited(('nothing', 'nothing')) == 0
+    assert credited(('everything', 'nothing')) == credited(('nothing', 'everything')) == 1
+
+
+def test_a_network_is_asked_where_windows_have_a_shape_and_learns_as_others_of_the_study_do(monkeypatch):
+    asked = []
+
+    def fit(name, source, seed, options):
+        asked.append((name, options.shift, bool(source.held.any())))
+        return students.Student(name, lambda x: np.eye(2)[np.zeros(len(x), int)])
+
+    monkeypatch.setattr(students, 'fit', fit)
+    targets = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+    for shape in ((8,), (8, 1), (4, 4, 1)):
+        rehearsal.answers(np.zeros((40, *shape), np.float32), targets, np.zeros((3, *shape), np.float32), 0.5, 0)
+    classical = [(name, 0.5, False) for name in rehearsal.STUDENTS]
+    network = ('cnn', 0.5, True)  # some are held, by which it stops
+    assert asked == [*classical, *classical, network, *classical, network]
+
+
+def test_a_way_that_no_network_learns_from_is_not_taken(teacher, study, monkeypatch):
+    """Two ways make the same windows, by one of which classical students learn somewhat more and the network nothing."""
+    train = study.part(test=False)
+
+    def generate(teacher, settings, seed):
+        rows = np.arange(settings.count) % len(train.x)
+        fails = settings.method == 'modulated'
+        label = np.where(np.random.default_rng(seed).random(len(rows)) < 0.15 * (not fails), 1 - train.y[rows], train.y[rows])
+        return Stimuli(train.x[rows] + 1e-6 * fails, np.eye(2, dtype=np.float32)[label], label)
+
+    def fit(name, source, seed, options):
+        if name == 'cnn' and np.array_equal(source.x, first.forward(generate(teacher, modulated, seed).x)):
+            return students.Student(name, lambda x: np.eye(2)[np.zeros(len(x), int)])
+        return learn(name, source, seed, options)
+
+    learn, first, modulated = students.fit, teacher.scaling, produce.Settings(count=400, method='modulated')
+    monkeypatch.setattr(produce, 'generate', generate)
+    monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
+    monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
+    monkeypatch.setattr(rehearsal, 'ways', lambda population: [{'method': 'modulated'}, {'method': 'banded'}])
+    chosen = []
+    for network in (None, 'cnn'):
+        monkeypatch.setattr(rehearsal, 'quick_students', lambda shape, network=network: (*rehearsal.STUDENTS, *[network] * bool(network)))
+        monkeypatch.setattr(students, 'fit', fit)
+        chosen.append(rehearsal.rehearse(teacher, rehearsal.make_trial(train, teacher))['method'])
+    assert chosen == ['modulated', 'banded']
 
 
 def test_what_was_rehearsed_is_kept_and_followed(teacher, tmp_path):
@@ -210,7 +276,7 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
     first, other = (dataclasses.replace(teacher, rehearsed=rehearsed) for _ in range(2))
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
-    kept = rehearsal.better(first, other, rehearsal.make_trial(train, teacher.scaling, 0, lines.append))
+    kept = rehearsal.better(first, other, rehearsal.make_trial(train, teacher, 0, lines.append))
     assert len(lines) == 5
     if taken:
         assert kept.params is other.params and kept.rehearsed == {**rehearsed, 'steps': 3, 'learning_rate': 0.03}
