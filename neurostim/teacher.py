@@ -355,7 +355,8 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     fresh = folder.with_name(folder.name + '.new')
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    arrays = {'params': list(teacher.params), 'population': teacher.population, 'scaling': teacher.scaling._asdict()}
+    kept = {name: array for name, array in teacher.population.items() if array.size}  # orbax keeps no array without numbers
+    arrays = {'params': list(teacher.params), 'population': kept, 'scaling': teacher.scaling._asdict()}
     if teacher.identity:
         arrays['identity'] = {'params': list(teacher.identity.params), 'share': teacher.identity.share}
     if teacher.novices:
@@ -402,9 +403,10 @@ def load(folder: pathlib.Path) -> Teacher:
         model = make_committee(tuple(description['models']), shape, len(classes), weights)
         blank = jax.eval_shape(model.init, jax.random.key(0))
         knots = jax.ShapeDtypeStruct(tuple(description['knots']), np.float64)
+        population = {name: np.zeros(size, np.float32) for name, size in description['population'].items()}
         target = {
             'params': list(blank),
-            'population': {k: np.zeros(v, np.float32) for k, v in description['population'].items()},
+            'population': {name: array for name, array in population.items() if array.size},
             'scaling': {'knots': np.zeros(knots.shape), 'values': np.zeros(knots.shape)}}
         of_people = description.get('identity')
         if of_people:
@@ -420,7 +422,7 @@ def load(folder: pathlib.Path) -> Teacher:
             arrays = checkpointer.restore((folder / 'checkpoint').absolute(), target)
         arrays = jax.tree.map(np.asarray, arrays)
         teacher = Teacher(
-            tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), arrays['population'],
+            tuple(description['models']), model, tuple(arrays['params']), Scaling(**arrays['scaling']), population | arrays['population'],
             classes=classes, channels=tuple(description['channels']), kind=description['kind'], curves=description['curves'],
             identity=identities.Identity(
                 names, people, tuple(arrays['identity']['params']), arrays['identity']['share']) if of_people else None,

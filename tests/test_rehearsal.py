@@ -15,6 +15,13 @@ from neurostim.excitation.records import Stimuli
 QUICK_COMPILE = True
 
 
+@pytest.fixture(autouse=True)
+def classical_students_alone(request, monkeypatch):
+    """A network takes long to compile: none is asked but in tests whose names say so."""
+    if 'network' not in request.node.name:
+        monkeypatch.setattr(rehearsal, 'quick_students', lambda shape: rehearsal.STUDENTS)
+
+
 class Reached(Exception):
     """What a test looks for was about to happen."""
 
@@ -152,7 +159,7 @@ def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, s
 
     monkeypatch.setattr(students, 'fit', fit)
     rehearsal.answers_of_twins(train, teacher, soft, np.arange(len(train.y)), 0)
-    assert len(seen) == rehearsal.FOLDS * (len(rehearsal.STUDENTS) + 1)
+    assert len(seen) == rehearsal.FOLDS * len(rehearsal.quick_students(train.shape))
     assert all(learnt | asked == set(belongs) and not learnt & asked for learnt, asked in seen)
     assert set().union(*(asked for _, asked in seen)) == set(belongs)
 
@@ -168,7 +175,7 @@ def test_a_twin_counts_by_the_labels_that_serve_it_better(teacher, study, monkey
         asked_about = train.y[rehearsal.windows_asked(train.y, 2, 0)[0]]
         return rehearsal.make_trial(train, teacher)(teacher, {'method': 'mixture'}, {})
 
-    count = len(rehearsal.STUDENTS) + 1
+    count = len(rehearsal.quick_students(train.shape))
     twins = {'everything': lambda y: np.tile(y, (count, 1)), 'nothing': lambda y: np.zeros((count, len(y)), int)}
     monkeypatch.setattr(rehearsal, 'STIMULI', (8, 8, 1))
     assert credited(('nothing', 'nothing')) == 0

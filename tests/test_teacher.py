@@ -126,6 +126,15 @@ def test_round_trip(teacher, study, saved):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_population_with_an_array_of_no_numbers_is_kept(teacher, tmp_path):
+    """Bands of one channel have no components beyond those that go together: none have a spread of their own."""
+    empty = dataclasses.replace(teacher, population={**teacher.population, 'banded/own_spread': np.ones((2, 0), np.float32)})
+    teachers.save(empty, tmp_path / 'teacher')
+    again = teachers.load(tmp_path / 'teacher')
+    assert again.population['banded/own_spread'].shape == (2, 0) and again.digest() == empty.digest()
+    assert list(again.population) == list(empty.population)
+
+
 def test_saving_again_replaces_and_failing_leaves_what_was_there(teacher, saved, monkeypatch):
     renamed = dataclasses.replace(teacher, classes=('a', 'b'))
     monkeypatch.setattr(json, 'dumps', lambda *args, **kwargs: 1 / 0)
