@@ -355,7 +355,7 @@ def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None =
     fresh = folder.with_name(folder.name + '.new')
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    kept = {name: array for name, array in teacher.population.items() if array.size}  # orbax keeps no array without numbers
+    kept = {name: array for name, array in teacher.population.items() if array.size}  # orbax refuses arrays of no numbers
     arrays = {'params': list(teacher.params), 'population': kept, 'scaling': teacher.scaling._asdict()}
     if teacher.identity:
         arrays['identity'] = {'params': list(teacher.identity.params), 'share': teacher.identity.share}

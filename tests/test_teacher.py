@@ -127,7 +127,7 @@ def test_round_trip(teacher, study, saved):
 
 
 def test_a_population_with_an_array_of_no_numbers_is_kept(teacher, tmp_path):
-    """Bands of one channel have no components beyond those that go together: none have a spread of their own."""
+    """Bands may have no component beyond those that go together, so that none has a spread of its own."""
     empty = dataclasses.replace(teacher, population={**teacher.population, 'banded/own_spread': np.ones((2, 0), np.float32)})
     teachers.save(empty, tmp_path / 'teacher')
     again = teachers.load(tmp_path / 'teacher')
