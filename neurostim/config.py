@@ -63,9 +63,10 @@ def _check_names(config) -> None:
     choose(config.study.name, data.SOURCES, 'study.name')
     if not teacher.models:
         raise UserError('teacher.models is empty: name at least one model')
-    for field, named in (('models', teacher.models), ('identity.models', teacher.identity.models), ('novices', teacher.novices)):
+    for field, named, known in (('models', teacher.models, models.MEMBERS), ('identity.models', teacher.identity.models, models.NAMES),
+                                ('novices', teacher.novices, models.NAMES)):
         for name in named:
-            choose(name, models.NAMES, f'model in teacher.{field}')
+            choose(name, known, f'model in teacher.{field}')
     choose(teacher.committee, COMMITTEES, 'teacher.committee')
     choose(teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name in config.students:

@@ -279,6 +279,7 @@ def check(study: Study, names: tuple[str, ...], options: PrivacyOptions) -> None
         raise UserError(f'teacher.privacy.epsilon: only for time series, this study has windows of shape {study.shape}: leave it 0')
     if len(names) != 1:
         raise UserError(f'teacher.privacy.epsilon: one teacher only, since each costs its share; teacher.models names {len(names)}')
+    choose(names[0], models.NAMES, 'model in teacher.models, trained with differential privacy')
     choose(options.unit, UNITS, 'teacher.privacy.unit')
     if study.own_scale not in OWN_SCALES[options.unit]:
         by = {'record': 'itself', 'subject': "itself or by its person's recordings"}[options.unit]

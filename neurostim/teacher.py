@@ -29,6 +29,7 @@ MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
+POWERS = {True: 2.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
@@ -168,10 +169,15 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
     return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
 
 
-def member_weights(curves: dict[str, dict[str, list]]) -> tuple[float, ...]:
-    """How much each member that is kept counts: in inverse proportion to its validation loss (cross-entropy)."""
+def member_weights(curves: dict[str, dict[str, list]], few: bool = False) -> tuple[float, ...]:
+    """How much each member that is kept counts: in inverse proportion to a power of its validation loss (cross-entropy), a lower one
+    where few windows validate and losses are a matter of luck.
+
+    Args:
+      few: whether windows are (:func:`neurostim.training.are_few`).
+    """
     losses = [min(curve['validation_loss']) for name, curve in curves.items() if not name.endswith(LEFT_OUT)]
-    weights = 1 / np.maximum(losses, LEAST_LOSS)
+    weights = np.maximum(losses, LEAST_LOSS) ** -POWERS[few]
     return tuple((weights / weights.sum()).tolist())
 
 
@@ -311,7 +317,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    weights = member_weights(curves) if weigh and committee == 'together' and drawn is None else ()
+    weights = member_weights(curves, training.are_few(train.x)) if weigh and committee == 'together' and drawn is None else ()
     model = make_committee(names, study.shape, n_classes, weights)
     return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
                    curves=curves, identity=named, shift=shift, windows=len(train.y), weights=weights)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from neurostim.models import Model
+from neurostim.models import Model, boosted
 
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
 LEAST_BATCH = 32  # windows a step, however long they are
@@ -148,7 +148,13 @@ def running_average(number, average, params, decay: float):
     return jax.tree.map(lambda a, p: stays * a + (1 - stays) * p, average, params)
 
 
-def _kappa(table, n):
+def class_weights(share: jax.Array, balance: float) -> jax.Array:
+    """[classes]: how much a window of each class counts in the loss, whose classes are so frequent: :attr:`TrainingOptions.balance`."""
+    weight = jnp.where(share > 0, (share + 1e-6) ** -balance, 0)
+    return weight / (weight * share).sum()
+
+
+def kappa_of(table, n):
     """Cohen's kappa of a table [classes, classes] of n windows, as :func:`neurostim.evaluation.utility.kappa` has it."""
     chance = (table.sum(0) * table.sum(1)).sum() / n**2
     return jnp.where(chance < 1, (jnp.trace(table) / n - chance) / (1 - chance), 0)
@@ -172,9 +178,7 @@ def make_train(model: Model, options: TrainingOptions):
     def train(key, data, validation, until=NEVER):
         init_key, loop_key = jax.random.split(key)
         present = jnp.arange(len(data.x)) < data.n
-        share = (data.targets * present[:, None]).sum(0) / data.n
-        class_weight = jnp.where(share > 0, (share + 1e-6) ** -options.balance, 0)
-        class_weight /= (class_weight * share).sum()
+        class_weight = class_weights((data.targets * present[:, None]).sum(0) / data.n, options.balance)
 
         def loss(params, x, targets, dropout_key=None):
             logits, _ = model.apply(params, x, dropout_key)
@@ -198,7 +202,7 @@ def make_train(model: Model, options: TrainingOptions):
             losses = cross_entropy(logits, validation.targets) * (validation.targets @ class_weight)
             table = (jax.nn.one_hot(validation.targets.argmax(-1), model.classes) * mask[:, None]).T @ jax.nn.one_hot(
                 logits.argmax(-1), model.classes)
-            return (losses * mask).sum() / validation.n, _kappa(table, validation.n)
+            return (losses * mask).sum() / validation.n, kappa_of(table, validation.n)
 
         between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part)), 1, finer).astype(jnp.int32)
         told = until < NEVER
@@ -265,6 +269,9 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
       spec: (name, shape, classes, options as a tuple of pairs), hashable; what :func:`neurostim.models.create` takes.
       until: steps after which it ends, whatever validation says; :data:`NEVER` lets validation decide.
     """
+    if spec[0] == boosted.NAME:
+        from neurostim import boosting  # here: who excites grows no trees
+        return boosting.fit(spec, options, key, data, validation, until)
     return _compiled(spec, options)(key, data, validation, until)
 
 

@@ -115,14 +115,15 @@ def test_class_similarity():
     kernels = [rng.normal(size=(30, 4)), rng.normal(size=(50, 4))]
     for kernel in kernels:
         kernel[:, 1] = 2 * kernel[:, 0] + 0.1 * kernel[:, 1]  # classes 0 and 1 are alike
-    similarity = targets.class_similarity(kernels)
+    similarity = targets.class_similarity(kernels, 4)
     assert similarity.shape == (4, 4) and similarity.min() >= 0.01 and similarity.max() <= 1
     np.testing.assert_allclose(np.diag(similarity), 1)
     assert similarity[0, 1] > 0.9 and similarity[0, 1] > similarity[0, 2:].max() + 0.1
     # Units' order, the kernels' scale and the classes' order are nothing.
-    np.testing.assert_allclose(targets.class_similarity([3 * k[::-1] for k in kernels]), similarity)
+    np.testing.assert_allclose(targets.class_similarity([3 * k[::-1] for k in kernels], 4), similarity)
     order = [2, 0, 3, 1]
-    np.testing.assert_allclose(targets.class_similarity([k[:, order] for k in kernels]), similarity[np.ix_(order, order)])
+    np.testing.assert_allclose(targets.class_similarity([k[:, order] for k in kernels], 4), similarity[np.ix_(order, order)])
+    np.testing.assert_array_equal(targets.class_similarity([], 3), np.maximum(np.eye(3), 0.01))  # members without a last layer
 
 
 @pytest.mark.parametrize('options, message', [

@@ -18,7 +18,7 @@ def get_config():
     config.study.name = 'own_study'
     config.study.scale = 'none'
     # The linear one is the best of all on a few hundred feature vectors; elsewhere it is left out.
-    config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'binned', 'linear')
+    config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'binned', 'linear', 'boosted')
     config.teacher.training.shift = -1.0
     config.teacher.least_skill = 0.35
     config.teacher.weigh = True

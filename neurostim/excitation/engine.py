@@ -389,7 +389,8 @@ def in_dtype(apply, dtype: str):
         return apply
 
     def narrow(params, x):
-        logits, activations = apply(jax.tree.map(lambda leaf: leaf.astype(dtype), params), x.astype(dtype))
+        cast = lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf  # noqa: E731
+        logits, activations = apply(jax.tree.map(cast, params), x.astype(dtype))
         return logits.astype(jnp.float32), activations
 
     return narrow

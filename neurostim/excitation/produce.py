@@ -250,7 +250,8 @@ def make_call(teacher: Teacher, settings: Settings, over=None):
     """Builds what makes stimuli by resolved settings: a :class:`neurostim.devices.OverDevices`, over all devices unless some are given."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
-    similarity = targets.class_similarity([np.asarray(member['head']['kernel']) for member in teacher.params])
+    heads = [np.asarray(member['head']['kernel']) for member in teacher.params if 'head' in member]
+    similarity = targets.class_similarity(heads, classes)
     sampler = _sampler(settings.target, share, similarity)
     options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
     excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype,

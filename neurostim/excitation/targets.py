@@ -80,11 +80,12 @@ def make_sampler(name: str, class_share, *, low: float = 0.75, high: float = 0.9
     return sample
 
 
-def class_similarity(head_kernels: list[np.ndarray]) -> np.ndarray:
+def class_similarity(head_kernels: list[np.ndarray], classes: int) -> np.ndarray:
     """How alike a teacher holds two classes to be: the cosine of their weights in the last layer, between 0 and 1.
 
     Args:
-      head_kernels: one [units, classes] a member of the committee; their similarities are averaged.
+      head_kernels: one [units, classes] a member of the committee that has a last layer; their similarities are averaged. Where none has,
+        no two classes are alike.
 
     Returns:
       [classes, classes]; each row is scaled to [0.01, 1] with its own class at 1 (Nayak et al. 2019, eq. 2).
@@ -93,6 +94,6 @@ def class_similarity(head_kernels: list[np.ndarray]) -> np.ndarray:
     for kernel in head_kernels:
         unit = kernel / np.linalg.norm(kernel, axis=0, keepdims=True)
         rows.append(unit.T @ unit)
-    cosine = np.mean(rows, 0)
+    cosine = np.mean(rows, 0) if rows else np.eye(classes)
     low = cosine.min(1, keepdims=True)
     return np.clip((cosine - low) / np.maximum(1 - low, 1e-6), 0.01, 1.0)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from neurostim.errors import UserError, choose
 
 NAMES = ('mlp', 'cnn', 'resnet', 'gru', 'lstm', 'transformer', 'published', 'linear', 'binned')
+MEMBERS = (*NAMES, 'boosted')  # of teachers: a student's trees are scikit-learn's own
 
 
 class Model(NamedTuple):
@@ -40,13 +41,13 @@ def create(name: str, shape: tuple[int, ...], classes: int, **options) -> Model:
     """Builds a zoo member for inputs of `shape` ([features], [time, channels] or [height, width, channels]).
 
     Args:
-      name: one of `NAMES`.
+      name: one of `MEMBERS`.
       options: the family's own attributes, e.g. ``width``.
 
     Raises:
       UserError: an unknown name or option, or a family that cannot take such inputs.
     """
-    choose(name, NAMES, 'model')
+    choose(name, MEMBERS, 'model')
     family = importlib.import_module(f'neurostim.models.{name}').Network
     try:
         network = family(shape=tuple(shape), classes=classes, **options)
