@@ -36,8 +36,7 @@ def beliefs(params, x, classes):
     return training.cached_predictor((boosted.NAME, x.shape[1:], classes, ()))(params, x)
 
 
-@pytest.mark.parametrize('classes', [2, 4])
-@pytest.mark.parametrize('rounds', [boosted.ROUNDS, 7])
+@pytest.mark.parametrize('classes, rounds', [(2, boosted.ROUNDS), (4, 7)])
 def test_says_what_scikit_learn_says(classes, rounds):
     (x, y), (asked, _) = windows(600, classes), windows(900, classes, 1)
     theirs = HistGradientBoostingClassifier(max_iter=rounds, early_stopping=False, random_state=0, **boosting.OPTIONS).fit(x, y)

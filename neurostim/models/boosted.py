@@ -46,7 +46,7 @@ class Network(nn.Module):
         start = self.param('start', lambda key: jnp.zeros(scores))
         tree, h = jnp.arange(trees), jax.lax.stop_gradient(h)
 
-        def down(_, node):  # a loop: compiled in one piece, each level can come to ask the ones before it anew
+        def down(_, node):
             return 2 * node + 1 + (jnp.take_along_axis(h, feature[tree, node], -1) > threshold[tree, node])
 
         node = jax.lax.fori_loop(0, DEPTH, down, jnp.zeros((*h.shape[:-1], trees), jnp.int32))
