@@ -29,7 +29,7 @@ MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (
 VALIDATION_SHARE = 0.15
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
-POWERS = {True: 2.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
+POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
@@ -170,8 +170,8 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
 
 
 def member_weights(curves: dict[str, dict[str, list]], few: bool = False) -> tuple[float, ...]:
-    """How much each member that is kept counts: in inverse proportion to a power of its validation loss (cross-entropy), a lower one
-    where few windows validate and losses are a matter of luck.
+    """How much each member that is kept counts: in inverse proportion to its validation loss (cross-entropy), or, where many windows
+    validate and losses are less a matter of luck, to a power of it.
 
     Args:
       few: whether windows are (:func:`neurostim.training.are_few`).
