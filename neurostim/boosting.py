@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,12 +33,12 @@ def fit(spec, options: training.TrainingOptions, key: jax.Array, data: training.
     x, targets = np.asarray(data.x)[rows], np.asarray(data.targets)[rows]
     weight = np.asarray(training.class_weights(targets.mean(0), options.balance))
     rounds = min(until, boosted.ROUNDS)
-    params = _grow(training.by_blocks(lambda _, windows: layers.numbers(windows, shape))((), x), targets.argmax(1), weight, classes, rounds)
-    leaves = training.by_blocks(lambda params, windows: models.create(boosted.NAME, shape, classes).apply(params, windows)[1]['leaves'])
+    numbers, leaves = _asked(shape, classes)
+    params = _grow(numbers((), x), targets.argmax(1), weight, classes, rounds)
     kept = np.unique(np.minimum(np.arange(EVERY, rounds + EVERY, EVERY), rounds))
 
     def told(windows, truth):
-        """(mean cross-entropy, kappa) after so many rounds as `kept` says, each."""
+        """(mean cross-entropy, kappa), each [len(kept)]: after so many rounds as `kept` says."""
         scores = leaves(params, windows).reshape(len(windows), boosted.ROUNDS, -1).cumsum(1)[:, kept - 1] + params['start']
         logits = np.asarray(boosted.logits_of(scores, classes))
         losses = (training.cross_entropy(logits, truth[:, None]) * (truth @ weight)[:, None]).mean(0)
@@ -51,8 +53,17 @@ def fit(spec, options: training.TrainingOptions, key: jax.Array, data: training.
     return {**params, 'leaf': np.where(of_later[:, None], np.float32(0), params['leaf'])}, history
 
 
+@functools.cache
+def _asked(shape, classes):
+    """What is compiled once for windows of `shape`: (the numbers that trees see of them, what each tree's leaf says of them)."""
+    model = models.create(boosted.NAME, shape, classes)
+    return (training.by_blocks(lambda _, windows: layers.numbers(windows, shape)),
+            training.by_blocks(lambda params, windows: model.apply(params, windows)[1]['leaves']))
+
+
 def _grow(x, y, weight, classes, rounds) -> dict[str, np.ndarray]:
-    """Parameters of :class:`neurostim.models.boosted.Network` that say of rows x [n, d] what scikit-learn's trees say."""
+    """Parameters of :class:`neurostim.models.boosted.Network` that say of numbers x [n, d] what scikit-learn's trees say that learnt
+    them under the classes y int [n], each class counting by weight [classes]."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     scores, inner = boosted.scores_of(classes), 2**boosted.DEPTH - 1
     feature, threshold = np.zeros((boosted.ROUNDS, scores, inner), np.int32), np.full((boosted.ROUNDS, scores, inner), np.inf, np.float32)

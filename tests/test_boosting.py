@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import cohen_kappa_score
 
 from neurostim import boosting, models, private, training
 from neurostim import config as configs
@@ -67,12 +68,7 @@ def test_validation_decides_how_many_rounds_are_kept():
     share = np.bincount(y, minlength=3) / len(y)
     assert np.min(history.validation_loss) < -np.log(share[held[1]]).mean()
     kappa = float(history.validation_kappa[np.argmin(history.validation_loss)])
-    assert kappa == pytest.approx(boosting_kappa(held[1], belief.argmax(1)), abs=1e-5)
-
-
-def boosting_kappa(y, predicted):
-    from sklearn.metrics import cohen_kappa_score
-    return cohen_kappa_score(y, predicted)
+    assert kappa == pytest.approx(cohen_kappa_score(held[1], belief.argmax(1)), abs=1e-5)
 
 
 @pytest.mark.parametrize('there, classes', [((0, 2), 3), ((1,), 2), ((0,), 2), ((2,), 4), ((1, 2, 3), 4)])

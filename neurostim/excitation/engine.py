@@ -384,7 +384,8 @@ def sifted(excite, surprise, surplus: int):
 
 
 def in_dtype(apply, dtype: str):
-    """The same ``apply(params, x) -> (logits, activations)``, computing in `dtype`; logits and the gradient of `x` stay float32."""
+    """The same ``apply(params, x) -> (logits, activations)``, computing in `dtype`; whole numbers among parameters stay as they are,
+    logits and the gradient of `x` float32."""
     if dtype == 'float32':
         return apply
 
