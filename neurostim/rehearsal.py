@@ -177,8 +177,8 @@ def rehearse(teacher: Teacher, trial: Trial) -> dict:
 
 
 def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The other teacher, if it knows held-out windows hardly worse (`LOSS_SLACK`) and its stimuli teach quick students more; else the
-    first.
+    """The other teacher, if it knows held-out windows hardly worse (`LOSS_SLACK`) and its stimuli teach quick students clearly more
+    (`MARGIN`); else the first.
 
     Both are excited by the method and towards the targets that the first one rehearsed; how far the other one is, is rehearsed anew.
     """
@@ -192,4 +192,4 @@ def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
     mine = trial(teacher, way, target)
     others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred)
-    return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine else teacher
+    return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher

@@ -282,7 +282,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
       study: the whole study; its test windows are not touched.
       names: zoo members; a name may come more than once.
       flow: how the population's flow is trained; None, or 0 steps, leaves it out, and so do
-        windows that are no time series.
+        windows that none suits (:func:`neurostim.excitation.flow.suits`).
       identity: which networks learn to name people; None trains none.
       committee: which windows each member learns from, see :func:`committee_parts`.
       report: called with a line of text as members are done.
@@ -308,11 +308,11 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
                         "draws 0, or let members learn 'together'")
     population = fit_population(train.x, study.kind, train.y, n_classes, seed)
-    population.update(marginals.fit(population, study.shape, train.x, seed))
     if flow and flow.steps and flows.suits(study.shape):
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
         population.update(moments.fit(population, study.shape, train.x, train.y, seed))
+    population.update(marginals.fit(population, study.shape, train.x, seed))
     drawn = _draw(train, population, parameterisation.usual(population), True, draws, seed, report) if draws else None
     names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,

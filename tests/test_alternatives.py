@@ -15,7 +15,7 @@ from neurostim import alternatives, data, private
 from neurostim.alternatives import base, deep_inversion, diffusion, excited, gan, networks, vae
 from neurostim.alternatives.base import Options
 from neurostim.errors import UserError
-from neurostim.excitation import flow, moments, produce
+from neurostim.excitation import flow, moments, produce, velocity
 from neurostim.teacher import train_teacher
 from neurostim.training import TrainingOptions
 
@@ -36,7 +36,7 @@ def breathing():
 def trained(breathing):
     """A teacher with a flow that has not learnt."""
     teacher = train_teacher(breathing, ('mlp',), 0, TrainingOptions(steps=40, batch=32, validations=4))
-    params = jax.jit(flow.Velocity((60, 1), 8).init)(jax.random.key(0), jnp.zeros((60, 1)), jnp.zeros(()), jnp.zeros(2))['params']
+    params = jax.jit(velocity.OfSeries(8).init)(jax.random.key(0), jnp.zeros((60, 1)), jnp.zeros(()), jnp.zeros(2))['params']
     weights = {flow.PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(params, sep='/').items()}
     population = {**teacher.population, **weights}
     train = breathing.part(test=False)
@@ -212,7 +212,7 @@ def test_the_teachers_flow_is_taken_where_there_is_one(breathing, trained, monke
     without = dataclasses.replace(trained, population={k: v for k, v in trained.population.items() if not k.startswith('flow/')})
     diffusion.trained(breathing, without, 5, TINY)
     assert asked == [(((~breathing.test).sum(), 60, 1), 2, 2, 5)]
-    assert diffusion.as_series((7,)) == (7, 1) and diffusion.as_series((28, 28, 3)) == (28, 84)
+    assert [diffusion.seen_as(shape) for shape in ((7,), (2000,), (28, 28, 3), (60, 2))] == [(7,), (2000, 1), (28, 84), (60, 2)]
 
 
 # ---------------------------------------------------------------------------------------------------- searches without a prior

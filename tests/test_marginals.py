@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurostim.excitation import marginals, parameterisation, targets
-from neurostim.excitation.population import fit_population
+from neurostim.excitation import flow, marginals, moments, parameterisation, targets
+from neurostim.excitation.population import fit_population, gaussian
 
 QUICK_COMPILE = True
 
@@ -49,6 +49,22 @@ def test_draws_have_the_windows_quantiles(shape, kind, method):
     right, wrong = apart(draws(population, method, shape)), apart(draws(population, method, shape, put_right=False))
     assert right < 0.12
     assert right < wrong / 2
+
+
+@pytest.mark.parametrize('method', marginals.FLOWS)
+def test_a_flows_vectors_have_the_features_quantiles(method, monkeypatch):
+    """Features that are mostly 0, of which a flow that has hardly learnt makes a smear; of time series it keeps its own."""
+    monkeypatch.setattr(moments, 'NUMBERS', 4 * 512)
+    x, y = skewed((4,))
+    population = flow.fit(x, y, np.arange(len(x)) % 8 == 0, 2, flow.FlowOptions(steps=100, width=8, batch=64), seed=0)
+    population['class_share'] = np.float32([0.5, 0.5])
+    population.update(gaussian(x, 0), bounds=np.float32([-9, 9]))
+    population.update(moments.fit(population, (4,), x, y))
+    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, (4,), x))
+    empty = [(np.abs(made) < 0.05).mean() for made in (x, *(draws(population, method, (4,), put_right=right) for right in (True, False)))]
+    assert abs(empty[1] - empty[0]) < 0.05 < 0.2 < empty[0] - empty[2]
+    series = {f'{method}/map': 0, 'class_share': np.float32([1.0])}
+    assert marginals.fit(series, (20, 1), np.zeros((30, 20, 1), np.float32)) == {}
 
 
 def test_the_map_is_increasing_and_its_derivative_is_that_of_finite_differences():

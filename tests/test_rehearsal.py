@@ -291,6 +291,14 @@ def test_of_two_teachers_the_one_whose_stimuli_teach_more_is_kept(teacher, study
         assert kept is first
 
 
+@pytest.mark.parametrize(('more', 'taken'), [(0.009, False), (0.011, True)])
+def test_a_teacher_of_draws_is_taken_for_what_is_clearly_better(teacher, more, taken):
+    """A little more credit may be chance."""
+    first, other = (dataclasses.replace(teacher, rehearsed={'method': 'mixture'}) for _ in range(2))
+    kept = rehearsal.better(first, other, lambda asked, way, target: 0.6 + more * (asked is other))
+    assert (kept is first) == (not taken)
+
+
 @pytest.mark.parametrize(('times', 'asked'), [(1.11, False), (1.09, True)])
 def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, times, asked):
     """Whatever its stimuli may teach, which is then not asked, but for a little; members that were left out have no say."""

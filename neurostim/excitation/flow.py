@@ -12,26 +12,24 @@ import functools
 import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import traverse_util
 
+from neurostim.excitation import velocity
 from neurostim.training import running_average
 
-POSITIONS = 32  # most places in time; longer windows are cut into patches
-FEWEST_SAMPLES = 16  # of a window that the flow suits
+FEWEST_SAMPLES = 16  # of a time series that the flow suits
 LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patch leaves some of the noise in it
-DILATIONS = (1, 2, 4, 8, 16, 4, 1)  # from neighbours to the whole window and back
-DRAW_STEPS = 5  # of Heun's rule, two evaluations each
-TIME_WAVES = 8
-PREFIX = 'flow/'
+LARGEST_VECTOR = 1024  # features: their covariance has the square of it
+DRAW_STEPS, VECTOR_DRAW_STEPS = 5, 10  # of Heun's rule, two evaluations each: features that are mostly one value want finer ones
+PREFIX, BASE = 'flow/', 'base'
 AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while training is young
-CHECK_EVERY = 500  # steps
+CHECK_EVERY, PATIENCE = 500, 3  # steps, and checks without improvement after which training stops
+VECTORS_CHECKED = 100, 6  # the same of feature vectors, of which a few hundred are soon known by heart
 LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
-PATIENCE = 3  # checks without improvement after which training stops
 STEPS, PASSES = (4000, 24_000), 24  # at least and at most, and how often each window is met meanwhile, where the study chooses
 
 
@@ -41,55 +39,15 @@ class FlowOptions:
 
     Attributes:
       steps: of AdamW; 0 leaves the flow out, and with it the method 'flow'; -1 chooses by how many windows there are to learn from.
-      width: channels of every layer.
+      width: channels of every layer; of feature vectors `velocity.WIDER` times as many.
       learning_rate: at the start of a cosine decay to 0.
-      batch: windows a step.
+      batch: windows a step; of feature vectors, which cost little, twice as many.
     """
 
     steps: int = 4000
     width: int = 64
     learning_rate: float = 2e-3
     batch: int = 128
-
-
-class Velocity(nn.Module):
-    """Residual dilated convolutions over time that wrap around, on patches of the window; positions know their place.
-
-    Wrapping makes a shift of the window a shift of the result, but for the places.
-    """
-
-    shape: tuple[int, int]
-    width: int
-
-    @nn.compact
-    def __call__(self, x, t, label):
-        """x [..., *shape], t [...], label [..., classes] (one-hot) -> velocity [..., *shape]."""
-        time, channels = self.shape
-        patch = math.ceil(time / POSITIONS)
-        positions = math.ceil(time / patch)
-        padding = [(0, 0)] * (x.ndim - 2) + [(0, positions * patch - time), (0, 0)]
-        h = jnp.pad(x, padding).reshape(*x.shape[:-2], positions, patch * channels)
-        place = _waves(jnp.arange(positions) / positions * 2, 4)
-        h = jnp.concatenate([h, jnp.broadcast_to(place, (*h.shape[:-1], place.shape[-1]))], -1)
-        condition = nn.silu(nn.Dense(self.width)(jnp.concatenate([_waves(t / 2, TIME_WAVES), label], -1)))
-        h = nn.Dense(self.width)(_neighbours(h, range(-3, 4)))
-        for dilation in DILATIONS:
-            inner = nn.Dense(self.width)(_neighbours(nn.LayerNorm()(h), (-dilation, 0, dilation)))
-            inner = nn.silu(inner + nn.Dense(self.width)(condition)[..., None, :])
-            h = h + nn.Dense(self.width)(inner)
-        h = nn.Dense(patch * channels)(nn.silu(nn.LayerNorm()(h)))
-        return h.reshape(*h.shape[:-2], positions * patch, channels)[..., :time, :]
-
-
-def _waves(t, count: int):
-    """Sine and cosine of pi, 2 pi, 4 pi, ... times t [...]: [..., 2 count]."""
-    angle = t[..., None] * (math.pi * 2.0 ** jnp.arange(count))
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
-
-
-def _neighbours(h, offsets):
-    """Each position's neighbours at these offsets, side by side: [..., positions, channels] -> [..., positions, offsets * channels]."""
-    return jnp.concatenate([jnp.roll(h, -offset, -2) for offset in offsets], -1)
 
 
 def loss(apply, key, x, label):
@@ -131,47 +89,61 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
       report: called with a line of text at the end.
 
     Returns:
-      the weights as a flat dict whose names begin with `PREFIX`.
+      the weights as a flat dict whose names begin with `PREFIX`, and what stays as it is in a flow of vectors.
     """
-    network = Velocity(x.shape[1:], options.width)
+    base = velocity.gaussian(x[~held], classes[~held], n_classes) if x.ndim == 2 else {}
+    network, fixed = _network(x.shape[1:], options.width), _fixed(base)
+    check_every, patience = VECTORS_CHECKED if base else (CHECK_EVERY, PATIENCE)
     sample_rows, sample_checked = (row_sampler(classes[rows], n_classes) for rows in (~held, held))
-    options = dataclasses.replace(options, steps=steps_for(int((~held).sum()), options))
+    options = dataclasses.replace(options, steps=steps_for(int((~held).sum()), options), batch=options.batch * (2 if base else 1))
     labels = np.eye(n_classes, dtype=np.float32)[classes]
     train, validate = ((jnp.asarray(x[rows]), jnp.asarray(labels[rows])) for rows in (~held, held))
     schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
     optimiser = optax.adamw(schedule, weight_decay=1e-4)
 
+    def error_of(params, key, x, label):
+        return loss(lambda *at: network.apply({'params': params}, *at, *fixed), key, x, label)
+
     def step(state, number, train):
         params, optimiser_state, average = state
         row_key, loss_key = jax.random.split(jax.random.fold_in(step_key, number))
         rows = sample_rows(row_key, options.batch)
-        grads = jax.grad(lambda p: loss(functools.partial(network.apply, {'params': p}), loss_key, train[0][rows], train[1][rows]))(params)
+        grads = jax.grad(error_of)(params, loss_key, train[0][rows], train[1][rows])
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, updates)
         return params, optimiser_state, running_average(number, average, params, AVERAGE)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def several(state, first, train, validate):
-        state = jax.lax.fori_loop(first, jnp.minimum(first + CHECK_EVERY, options.steps), lambda i, s: step(s, i, train), state)
-        apply = functools.partial(network.apply, {'params': state[2]})
+    def several(state, first, last, train, validate):
+        state = jax.lax.fori_loop(first, last, lambda i, s: step(s, i, train), state)
         # The same rows and the same noise at every check.
         rows = sample_checked(jax.random.key(1), 8 * options.batch)
         parts = jax.tree.map(lambda a: a[rows].reshape(8, options.batch, *a.shape[1:]), validate)
-        return state, jax.lax.map(lambda a: loss(apply, *a), (jax.random.split(jax.random.key(0), 8), *parts)).mean()
+        return state, jax.lax.map(lambda a: error_of(state[2], *a), (jax.random.split(jax.random.key(0), 8), *parts)).mean()
 
     init_key, step_key = jax.random.split(jax.random.key(seed))
-    params = network.init(init_key, jnp.zeros(x.shape[1:]), jnp.zeros(()), jnp.zeros(n_classes))['params']
+    params = network.init(init_key, jnp.zeros(x.shape[1:]), jnp.zeros(()), jnp.zeros(n_classes), *fixed)['params']
     state = params, optimiser.init(params), jax.tree.map(jnp.copy, params)
-    best, kept, worse = math.inf, jax.tree.map(np.array, params), 0
-    for start in range(0, options.steps, CHECK_EVERY):
-        state, error = several(state, start, train, validate)
-        worse = 0 if error < best else worse + 1
-        if not worse:
-            best, kept = float(error), jax.tree.map(np.array, state[2])  # copies: the state is given away
-        elif worse == PATIENCE:
-            break
-    report(f'validation loss {best:.3f} after {min(start + CHECK_EVERY, options.steps)} steps')
-    return {PREFIX + name: np.asarray(value) for name, value in traverse_util.flatten_dict(kept, sep='/').items()}
+    state, error = several(state, 0, 0, train, validate)  # a flow of vectors knows something before its first step
+    best, kept, at, done = float(error), jax.tree.map(np.array, state[2]), 0, 0
+    while done < options.steps and done - at < patience * check_every:
+        first, done = done, min(done + check_every, options.steps)
+        state, error = several(state, first, done, train, validate)
+        if error < best:
+            best, kept, at = float(error), jax.tree.map(np.array, state[2]), done  # copies: the state is given away
+    report(f'validation loss {best:.3f} after {done} steps')
+    flat = traverse_util.flatten_dict({**kept, **({BASE: base} if base else {})}, sep='/')
+    return {PREFIX + name: np.asarray(value) for name, value in flat.items()}
+
+
+def _network(shape: tuple[int, ...], width: int):
+    """The network for windows of `shape`."""
+    return (velocity.OfVectors if len(shape) == 1 else velocity.OfSeries)(width)
+
+
+def _fixed(base: dict) -> tuple:
+    """What a network takes beside the place, the time and the class."""
+    return tuple(base[name] for name in velocity.BASE) if base else ()
 
 
 def steps_for(windows: int, options: FlowOptions) -> int:
@@ -180,8 +152,11 @@ def steps_for(windows: int, options: FlowOptions) -> int:
 
 
 def suits(shape: tuple[int, ...]) -> bool:
-    """Whether windows of this shape are time series, long enough, whose patches have at most `LARGEST_PATCH` numbers."""
-    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES and math.ceil(shape[0] / POSITIONS) * shape[1] <= LARGEST_PATCH
+    """Whether windows of this shape are time series, long enough, whose patches have at most `LARGEST_PATCH` numbers, or feature vectors
+    of at most `LARGEST_VECTOR`."""
+    if len(shape) == 1:
+        return shape[0] <= LARGEST_VECTOR
+    return len(shape) == 2 and shape[0] >= FEWEST_SAMPLES and math.ceil(shape[0] / velocity.POSITIONS) * shape[1] <= LARGEST_PATCH
 
 
 def fitted(population: dict) -> bool:
@@ -189,18 +164,18 @@ def fitted(population: dict) -> bool:
     return any(name.startswith(PREFIX) for name in population)
 
 
-def draw(population: dict, shape: tuple[int, int], key, label):
+def draw(population: dict, shape: tuple[int, ...], key, label):
     """One window [*shape] of the class `label`: noise carried along the velocity by Heun's rule."""
     params = traverse_util.unflatten_dict(
         {name[len(PREFIX):]: value for name, value in population.items() if name.startswith(PREFIX)}, sep='/')
-    width = params['Dense_0']['bias'].shape[0]
-    classes = params['Dense_0']['kernel'].shape[0] - 2 * TIME_WAVES
-    network = Velocity(shape, width)
-    velocity = lambda x, t: network.apply({'params': params}, x, t, jax.nn.one_hot(label, classes))  # noqa: E731
+    fixed, steps = _fixed(params.pop(BASE, {})), VECTOR_DRAW_STEPS if len(shape) == 1 else DRAW_STEPS
+    inlet, width = params['Dense_0']['kernel'].shape  # of what the velocity depends on beside the place
+    network, classes = _network(shape, width), inlet - 2 * velocity.TIME_WAVES
+    velocity_at = lambda x, t: network.apply({'params': params}, x, t, jax.nn.one_hot(label, classes), *fixed)  # noqa: E731
 
     def step(i, x):
-        t, h = i / DRAW_STEPS, 1 / DRAW_STEPS
-        slope = velocity(x, t)
-        return x + h / 2 * (slope + velocity(x + h * slope, t + h))
+        t, h = i / steps, 1 / steps
+        slope = velocity_at(x, t)
+        return x + h / 2 * (slope + velocity_at(x + h * slope, t + h))
 
-    return jax.lax.fori_loop(0, DRAW_STEPS, step, jax.random.normal(key, shape))
+    return jax.lax.fori_loop(0, steps, step, jax.random.normal(key, shape))

@@ -14,9 +14,10 @@ import numpy as np
 
 from neurostim.excitation import bands, slant
 
-METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better
+METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better, but
+FLOWS = ('flow', 'matched')  # of feature vectors, many of whose features are mostly one value, which a flow comes near to, no more
 BY_BANDS = ('banded', 'pulsed')  # that are put together, all of it or in part, from what bands see
-DRAWS = 16_384  # whose quantiles are compared with those of the windows
+DRAWS, FLOW_DRAWS = 16_384, 4096  # whose quantiles are compared with those of the windows; a flow's take longer
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
 SERIES_NUMBERS = 2**23  # most in draws of time series, which have a channel's quantiles in common
 LEAST_DRAWS = 256
@@ -45,14 +46,14 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     """Compares unexcited draws, of classes as frequent as they are, with windows.
 
     Args:
-      population: of :func:`neurostim.excitation.population.fit_population`.
+      population: of :func:`neurostim.excitation.population.fit_population`, and its flow if there is one.
       shape: of a window.
       x: float32 [n, *shape], scaled training windows.
 
     Returns:
-      {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS` that
-      the population has; of 'slanted' they are those of upright images, and beside them is 'slanted/threshold', which leaves draws as
-      much background as the images have.
+      {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS`,
+      and of vectors of `FLOWS`, that the population has; of 'slanted' they are those of upright images, and beside them is
+      'slanted/threshold', which leaves draws as much background as the images have.
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
     levels = np.clip(LEVELS, least, 1 - least)
@@ -63,10 +64,12 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     maps = {f'{method}/correction': _seen_as_they_are(population, method, shape, x, seed)
             for method in BY_BANDS if f'{method}/mean' in population}
     population = population | maps
-    for method in METHODS:
-        if f'{method}/mean' in population:
-            maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, count, seed), levels)
-            maps[f'{method}/marginal_to'] = windows
+    there = [method for method in METHODS if f'{method}/mean' in population]
+    there += [method for method in FLOWS if len(shape) == 1 and any(name.startswith(f'{method}/') for name in population)]
+    for method in there:
+        few = min(count, FLOW_DRAWS) if method in FLOWS else count
+        maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, few, seed), levels)
+        maps[f'{method}/marginal_to'] = windows
     if 'slanted/mean' in population:
         background = population['slanted/background']
         maps['slanted/marginal_to'] = _quantiles(slant.upright(x, slant.slants(x, background), background), levels)

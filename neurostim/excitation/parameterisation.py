@@ -86,8 +86,8 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "
                         f"and this study's, of shape {shape}, are others: choose 'mixture', 'gaussian' or 'direct'")
     if name == 'flow' and not flows.fitted(population):
-        raise UserError("excite.method 'flow' needs a teacher of time series that was trained with teacher.flow.steps above 0: "
-                        'train so in another --workdir, or choose another method')
+        raise UserError("excite.method 'flow' needs a teacher of time series or feature vectors that was trained with teacher.flow.steps "
+                        'above 0: train so in another --workdir, or choose another method')
     if name == moments.METHOD and not moments.fitted(population):
         raise UserError(f"excite.method {name!r} needs a flow, of windows of at most {moments.LARGEST} numbers; this study's have shape "
                         f"{shape}: train with teacher.flow.steps above 0 in another --workdir, or choose another method")
