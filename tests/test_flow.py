@@ -83,7 +83,8 @@ def test_of_few_vectors_draws_are_their_gaussians_and_no_copies():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 20)).astype(np.float32)
     held, lines = np.arange(30) % 3 == 0, []
-    population = flow.fit(x, np.arange(30) % 2, held, 2, flow.FlowOptions(steps=2000, width=16, learning_rate=5e-3, batch=16), 0, lines.append)
+    options = flow.FlowOptions(steps=2000, width=16, learning_rate=5e-3, batch=16)
+    population = flow.fit(x, np.arange(30) % 2, held, 2, options, 0, lines.append)
     assert int(lines[0].split()[4]) == flow.VECTORS_CHECKED[0] * flow.VECTORS_CHECKED[1]
     made = draws(population, (20,), 0)
     mean, basis, variance = (population[f'flow/base/{name}'] for name in ('mean', 'basis', 'variance'))

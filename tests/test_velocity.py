@@ -36,8 +36,8 @@ def test_at_first_the_velocity_is_the_regression_of_what_is_left_on_where_it_is(
     on_line = (1 - t) * noise + t * x
     seen = np.concatenate([on_line, np.ones((len(x), 1))], 1)
     found = np.linalg.lstsq(seen, x - noise, rcond=None)[0]
-    wanted = seen[:200] @ found
-    np.testing.assert_allclose(at_first(base)(jnp.float32(on_line[:200]), jnp.full(200, t), jnp.eye(2)[jnp.ones(200, int)]), wanted, atol=0.03)
+    told = at_first(base)(jnp.float32(on_line[:200]), jnp.full(200, t), jnp.eye(2)[jnp.ones(200, int)])
+    np.testing.assert_allclose(told, seen[:200] @ found, atol=0.03)
 
 
 def test_what_classes_have_in_common():
@@ -74,8 +74,10 @@ def test_features_that_never_change_leave_the_velocity_finite():
 def test_windows_of_any_length(shape):
     """The velocity has the window's shape, alone or in a batch."""
     rng = np.random.default_rng(0)
-    fixed = [velocity.gaussian(rng.normal(size=(90, *shape)), np.arange(90) % 3, 3)[name] for name in velocity.BASE] if len(shape) == 1 else []
-    network = velocity.OfVectors(8) if fixed else velocity.OfSeries(8)
+    network, fixed = velocity.OfSeries(8), []
+    if len(shape) == 1:
+        network, base = velocity.OfVectors(8), velocity.gaussian(rng.normal(size=(90, *shape)), np.arange(90) % 3, 3)
+        fixed = [base[name] for name in velocity.BASE]
     x = rng.normal(size=(3, *shape)).astype(np.float32)
     t, label = np.array([0.1, 0.5, 0.9], np.float32), np.eye(3, dtype=np.float32)
     params = jax.jit(network.init)(jax.random.key(0), x[0], t[0], label[0], *fixed)
