@@ -11,6 +11,9 @@ from sklearn import metrics
 
 from neurostim import report
 from neurostim.evaluation import membership, shadow_priors, shadows
+from neurostim.evaluation.shadow_priors import Prior
+from neurostim.excitation import moments
+from neurostim.excitation.flow import FlowOptions
 from neurostim.study import make_study
 
 QUICK_COMPILE = True
@@ -272,7 +275,7 @@ def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
     found = {}
     for n in (250, 5000):
         study = features_study(n, 24)
-        entry = membership._attack_priors(study, study.x, 'record', 8, ('mixture', True), 0, lambda done: None)
+        entry = membership._attack_priors(study, study.x, 'record', 8, Prior('mixture', True), 0, lambda done: None)
         attacks = {(a['attack'], a['against']): a for a in entry['attacks']}
         found[n] = entry['stimuli']['auc']
         assert entry['attack'] == 'LiRA on the density of draws of mixture'
@@ -282,14 +285,31 @@ def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
     assert found[250] > 0.65 and found[5000] < 0.6 < found[250] - 0.05
 
 
-def test_a_prior_learns_from_members_alone():
+FLOW = FlowOptions(steps=100, width=8, batch=32)
+
+
+@pytest.mark.parametrize('method', ['mixture', 'flow', 'matched'])
+def test_a_prior_learns_from_members_alone(method, monkeypatch):
+    monkeypatch.setattr(moments, 'NUMBERS', 8 * 512)  # few draws do
     study = features_study(200, 8)
     member = membership.halves(np.arange(200), 2, 0)[:1]
     asked, changed = np.flatnonzero(member[0])[:50], study.x.copy()
     changed[~member[0]] += 50.0
-    ours, theirs = (shadow_priors.run(study, x, member, asked, 'mixture', True) for x in (study.x, changed))
+    ours, theirs = (shadow_priors.run(study, x, member, asked, Prior(method, True, FLOW)) for x in (study.x, changed))
     for name in shadow_priors.Scores._fields:
         np.testing.assert_array_equal(getattr(ours[''], name), getattr(theirs[''], name))
+
+
+def test_a_flow_of_vectors_is_attacked_as_other_priors_are():
+    """Its draws say little of noise in six numbers; members' own windows in their place say who they are, and nobody tells who was not
+    asked."""
+    study = features_study(150, 6)
+    entry = membership._attack_priors(study, study.x, 'record', 4, Prior('flow', True, FLOW), 0, lambda done: None)
+    found = {(a['attack'], a['against']): a for a in entry['attacks']}
+    assert entry['attack'] == 'LiRA on the density of draws of flow' and entry['stimuli']['auc'] < 0.7
+    assert found['LiRA on the distance of draws of flow', 'real']['auc'] > 0.95  # the positive control
+    low, high = found[membership.NEGATIVE_CONTROL, 'stimuli']['auc_ci95']
+    assert low < 0.5 < high
 
 
 def test_a_short_time_series_is_compared_by_spectra_too():
@@ -307,7 +327,7 @@ def test_a_stationary_prior_does_not_tell_windows_apart_where_one_of_windows_as_
     rng = np.random.default_rng(6)
     x = signal.lfilter([1], [1, -0.8], rng.normal(size=(400, 60)))[:, 20:, None].astype(np.float32)
     study = make_study('noise', x, rng.integers(0, 2, 400), np.arange(400) // 40, test=np.arange(400) % 5 == 4)
-    found = {method: membership._attack_priors(study, study.x, 'record', 8, (method, False), 0, lambda done: None)['stimuli']
+    found = {method: membership._attack_priors(study, study.x, 'record', 8, Prior(method, False), 0, lambda done: None)['stimuli']
              for method in ('gaussian', 'stationary')}
     assert found['gaussian']['auc_ci95'][0] > 0.6
     assert found['stationary']['auc_ci95'][0] < 0.52 and found['stationary']['auc'] < 0.54
@@ -318,12 +338,15 @@ def test_windows_too_large_for_pipelines_are_attacked_through_their_prior(monkey
     monkeypatch.setattr(shadows, 'LARGEST', 10)
     study = features_study(400, 12)
     done = []
-    entry = membership.attack(study, study.x, 16, None, 0, done.append, ('mixture', False))
-    assert done == [*range(1, 25)] and membership.count(study, 16, ('mixture', False)) == 24
+    entry = membership.attack(study, study.x, 16, None, 0, done.append, Prior('mixture', False))
+    assert done == [*range(1, 25)] and membership.count(study, 16, Prior('mixture', False)) == 24
     assert entry['record']['shadow_models'] == 16 and entry['subject']['shadow_models'] == 8 and 'mixture' in entry['priors']
     assert report.strongest(entry['record']) == max(entry['record']['attacks'][2:4], key=lambda a: a['auc'])
     assert json.loads(json.dumps(entry)) == entry
-    none = membership.attack(study, study.x, 16, prior=('banded', False))  # of features
+    none = membership.attack(study, study.x, 16, prior=Prior('banded', False))  # of features
     assert none['record']['stimuli'] is None and "no prior 'banded'" in none['record']['note'] and report.strongest(none['record']) is None
-    assert "'flow' is not fitted anew" in membership.attack(study, study.x, 16, prior=('flow', False))['note']
-    assert membership.count(study, 16, ('flow', False)) == 0
+    assert "'flow' is not fitted anew" in membership.attack(study, study.x, 16, prior=Prior('flow', False))['note']
+    assert membership.count(study, 16, Prior('flow', False)) == 0  # it does not say how its flow is trained
+    assert membership.count(study, 16, Prior('flow', False, FLOW)) == 24
+    series = make_study('series', RNG.normal(size=(40, 20, 1)), np.arange(40) % 2, np.arange(40) // 4)
+    assert membership.count(series, 16, Prior('flow', False, FLOW)) == membership.count(series, 16)

@@ -151,22 +151,21 @@ def halves(units: np.ndarray, models: int, seed: int) -> np.ndarray:
 
 
 def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.ShadowOptions | None = None, seed: int = 0,
-           progress: Callable[[int], None] = lambda done: None, prior: tuple[str, bool] | None = None) -> dict:
+           progress: Callable[[int], None] = lambda done: None, prior: shadow_priors.Prior | None = None) -> dict:
     """The `membership` entry of results.json.
 
     Args:
       scaled: the study's windows, scaled.
       models: shadow pipelines for windows; half as many again for people. 0 attacks nothing.
       progress: called with how many shadows are done, of :func:`count`.
-      prior: by which method stimuli were drawn, and whether their marginals were put right: shadow priors, as many but at most
-        `shadow_priors.MOST_PRIORS`, are attacked besides, and of windows too large for pipelines they alone. None attacks none, nor does
-        a method that trains a network.
+      prior: what stimuli start from: shadow priors, as many but at most `shadow_priors.MOST_PRIORS`, are attacked besides, and of windows
+        too large for pipelines they alone. None attacks none, nor does one that does not suit (:func:`shadow_priors.suits`).
     """
     if not models:
         return {'record': None, 'subject': None, 'note': 'not attacked: evaluate.shadows is 0'}
-    if not (_pipelines_suit(study) or _prior_suits(prior)):
+    if not (_pipelines_suit(study) or shadow_priors.suits(study, prior)):
         return {'record': None, 'subject': None, 'note': f'windows of more than {shadows.LARGEST} numbers are too large for shadow '
-                                                         f'pipelines, and the prior {prior and prior[0]!r} is not fitted anew'}
+                                                         f'pipelines, and the prior {prior and prior.method!r} is not fitted anew'}
     entry, done = {'record': None, 'subject': None}, 0
     if _pipelines_suit(study):
         options = options or shadows.ShadowOptions()
@@ -181,7 +180,7 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
                               f'{" of windows that begin anywhere" if options.stationary else ""}, {options.stimuli} stimuli, '
                               'no inhibition'}
         done = models + models // 2
-    if _prior_suits(prior):
+    if shadow_priors.suits(study, prior):
         for unit, several in zip(('record', 'subject'), _priors(models), strict=True):
             found = _attack_priors(study, scaled, unit, several, prior, seed, lambda i, done=done: progress(done + i))
             if entry[unit] is None:
@@ -189,16 +188,16 @@ def attack(study: Study, scaled: np.ndarray, models: int, options: shadows.Shado
             elif entry[unit].get('attacks'):
                 entry[unit]['attacks'] += found['attacks']
             if found['attacks']:
-                entry['priors'] = f'{prior[0]}, fitted to random halves: {shadow_priors.draws(study)} unexcited draws of each'
+                entry['priors'] = f'{prior.method}, fitted to random halves: {shadow_priors.draws(study)} unexcited draws of each'
             elif entry[unit] is not found:
                 entry[f'priors_{unit}_note'] = found['note']
             done += several
     return entry
 
 
-def count(study: Study, models: int, prior: tuple[str, bool] | None = None) -> int:
+def count(study: Study, models: int, prior: shadow_priors.Prior | None = None) -> int:
     """How many shadows :func:`attack` makes."""
-    return (models + models // 2) * _pipelines_suit(study) + sum(_priors(models)) * _prior_suits(prior)
+    return (models + models // 2) * _pipelines_suit(study) + sum(_priors(models)) * shadow_priors.suits(study, prior)
 
 
 def _priors(models: int) -> tuple[int, int]:
@@ -210,15 +209,11 @@ def _pipelines_suit(study: Study) -> bool:
     return np.prod(study.shape) <= shadows.LARGEST
 
 
-def _prior_suits(prior: tuple[str, bool] | None) -> bool:
-    return prior is not None and prior[0] in shadow_priors.METHODS
-
-
 def _attack_priors(study, scaled, unit, models, prior, seed, progress):
     """One unit's entry, by what unexcited draws of shadow priors give away; windows of the test part, of which no prior knows, are the
     negative control of windows, people told at random that of people."""
     train, test = np.flatnonzero(~study.test), np.flatnonzero(study.test)
-    by_person, first = unit == 'subject', f'LiRA on the density of draws of {prior[0]}'
+    by_person, first = unit == 'subject', f'LiRA on the density of draws of {prior.method}'
     nothing = {'attack': first, 'shadow_models': models, 'attacks': [], 'real': None, 'stimuli': None}
     if by_person and (few := _too_few(study.subject[train], models)):
         return {**nothing, 'note': few}
@@ -229,16 +224,16 @@ def _attack_priors(study, scaled, unit, models, prior, seed, progress):
     inside = halves(units, models, seed)
     member = np.zeros((models, len(study.y)), bool)
     member[:, train] = inside
-    views = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), *prior, seed, progress)
+    views = shadow_priors.run(study, scaled, member, np.concatenate([asked, others]), prior, seed, progress)
     if not views:
-        return {**nothing, 'note': f'half of the windows have no prior {prior[0]!r}'}
+        return {**nothing, 'note': f'half of the windows have no prior {prior.method!r}'}
     who, people, known = member[:, asked], study.subject[asked], slice(len(asked))
     attacks = []
     for source, prefix in (('real', 'own_'), ('stimuli', '')):
         for view, name in itertools.product(views, ('density', 'distance')):
             score = getattr(views[view], prefix + name)[:, known]
             found = _of_people([(score, who)], people, seed) if by_person else figures(lira(score, who), who, study.group[asked], seed)
-            title = f'LiRA on the {name} of draws of {prior[0]}{view}{f", {BY_PERSON}" if by_person else ""}'
+            title = f'LiRA on the {name} of draws of {prior.method}{view}{f", {BY_PERSON}" if by_person else ""}'
             attacks.append({'attack': title, 'against': source, **found})
     mine, theirs = views[''].density[:, known], views[''].density[:, len(asked):]
     if by_person:

@@ -12,9 +12,10 @@ import numpy as np
 import neurostim.teacher as teachers
 from neurostim import private, release, report, students, training
 from neurostim import workdir as workdirs
-from neurostim.config import load_study, privacy_options
+from neurostim.config import flow_options, load_study, privacy_options
 from neurostim.errors import UserError
 from neurostim.evaluation import association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
+from neurostim.evaluation.shadow_priors import Prior
 from neurostim.excitation import produce, store
 from neurostim.files import as_json, changes, write_whole
 from neurostim.progress import MetricsWriter, Progress
@@ -57,7 +58,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
         promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
-        prior = None if promised else (settings.method, settings.marginals)  # statistics with noise are not fitted anew
+        prior = None if promised else Prior(settings.method, settings.marginals, flow_options(config))  # those with noise are not made anew
         with contextlib.ExitStack() as stack:
             update = lambda done: None  # noqa: E731
             if config.evaluate.shadows:
@@ -145,7 +146,7 @@ def _limits(study: Study) -> list[str]:
 
 def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, settings: produce.Settings | None = None,
            shadow_models: int = 0, options: shadows.ShadowOptions | None = None, progress=lambda done: None,
-           prior: tuple[str, bool] | None = None) -> dict:
+           prior: Prior | None = None) -> dict:
     """The `privacy` entry of results.json: what attackers make of the stimuli.
 
     Args:

@@ -6,6 +6,7 @@ and draws of the release, for windows of any length. Excitation moves a draw lit
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,15 +17,40 @@ import numpy as np
 
 from neurostim import columns
 from neurostim.evaluation import linkage, shadows
-from neurostim.excitation import marginals, parameterisation
+from neurostim.excitation import flow as flows
+from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.study import Study
+from neurostim.teacher import validation_split
 
 METHODS = ('direct', 'spectral', 'gaussian', 'stationary', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed')  # others train a network
 MOST_PRIORS = 16  # that an attack makes
 DRAWS, DRAWN_NUMBERS = (4096, 20_000), 2**22  # fewest and most draws of a prior, and the numbers in them between
 MOST = 4000  # windows that an attacker asks about
 LOOKED_UP = 200  # windows whose neighbours say how far it is to one
+
+
+class Prior(NamedTuple):
+    """What stimuli of a release start from.
+
+    Attributes:
+      method: of the draws, one of :data:`neurostim.excitation.parameterisation.NAMES`.
+      put_right: whether draws have their marginals put right.
+      flow: how the release's flow is trained; None where there is none.
+    """
+
+    method: str
+    put_right: bool
+    flow: flows.FlowOptions | None = None
+
+
+def suits(study: Study, prior: Prior | None) -> bool:
+    """Whether shadows of a prior are made: of statistics, and of a flow of feature vectors, which is trained in half a minute. That of time
+    series takes many."""
+    if prior is None:
+        return False
+    trained = prior.method in marginals.FLOWS and prior.flow is not None and study.kind == 'features' and flows.suits(study.shape)
+    return trained or prior.method in METHODS
 
 
 class Scores(NamedTuple):
@@ -64,25 +90,24 @@ def draws(study: Study) -> int:
     return int(np.clip(DRAWN_NUMBERS // np.prod(study.shape), *DRAWS))
 
 
-def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, method: str, put_right: bool, seed: int = 0,
+def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, prior: Prior, seed: int = 0,
         progress: Callable[[int], None] = lambda done: None) -> dict[str, Scores]:
     """Fits a prior to the members of every row of `member` and scores the windows `asked`: {view: Scores of [priors, asked]}; nothing
     where the windows of some row have no prior of this method.
 
     Args:
-      study: of the windows; its labels and kind are used.
+      study: of the windows; its labels, groups and kind are used.
       scaled: its windows, scaled [n, *shape].
       member: bool [priors, n].
       asked: int [m], rows of `scaled`.
-      method: of the draws, one of `METHODS`.
-      put_right: whether draws have their marginals put right.
+      prior: one that :func:`suits`.
       progress: called with how many priors are done.
     """
     scorers = {name: _make_scorer(view, study, scaled, member, asked, seed)
                for name, view in make_views(scaled[member.any(0)]).items()}
     results = {name: [] for name in scorers}
     for i, inside in enumerate(member):
-        made = _draw(study, scaled[inside], study.y[inside], method, put_right, seed + i)
+        made = _draw(dataclasses.replace(study, x=scaled).take(inside), prior, seed + i)
         if made is None:
             return {}
         for name, score in scorers.items():
@@ -91,15 +116,21 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
     return {name: Scores(*(np.stack(parts) for parts in zip(*several, strict=True))) for name, several in results.items()}
 
 
-def _draw(study, own, label, method, put_right, seed):
-    """Unexcited draws of a prior fitted to members' windows, and their classes; None where these windows have no such prior."""
-    population = fit_population(own, study.kind, label, len(study.classes), seed)
-    population = {name: value for name, value in population.items() if name.split('/')[0] in (method, name)}
-    if method != 'direct' and not any(name.startswith(f'{method}/') for name in population):
+def _draw(own, prior, seed):
+    """Unexcited draws of a prior fitted to members' scaled windows, and their classes; None where these windows have no such prior."""
+    classes, trained = len(own.classes), prior.method in marginals.FLOWS
+    population = fit_population(own.x, own.kind, own.y, classes, seed)
+    wanted = (prior.method, *['gaussian'] * trained)  # in whose coordinates a flow's draws are moved
+    population = {name: value for name, value in population.items() if name.split('/')[0] in (*wanted, name)}
+    if trained:
+        population.update(flows.fit(own.x, own.y, validation_split(own, seed), classes, prior.flow, seed))
+        if prior.method == moments.METHOD:
+            population.update(moments.fit(population, own.shape, own.x, own.y, seed))
+    if prior.method != 'direct' and not any(name.startswith(f'{prior.method}/') for name in population):
         return None
-    if put_right or method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
-        population.update(marginals.fit(population, study.shape, own, seed))
-    return parameterisation.unexcited(method, study.shape, population, draws(study), seed, put_right=put_right)
+    if prior.put_right or prior.method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
+        population.update(marginals.fit(population, own.shape, own.x, seed))
+    return parameterisation.unexcited(prior.method, own.shape, population, draws(own), seed, put_right=prior.put_right)
 
 
 def _make_scorer(view, study, scaled, member, asked, seed):
