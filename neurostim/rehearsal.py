@@ -10,9 +10,9 @@ from other training windows under whichever labels serve it better, the true one
 gain would hide what another loses. Stimuli know the people who are asked about, and so do the twins.
 
 A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
-windows that it has not learnt from. So another way must be clearly better than the flow to be preferred; and than trains of pulses, whose
-shapes networks learn from, of which one alone is asked; and many large steps clearly better than few small ones, which blunt no student
-much.
+windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, but of feature vectors that are
+many, which a mixture averages; and than trains of pulses, whose shapes networks learn from, of which one alone is asked; and many large
+steps clearly better than few small ones, which blunt no student much.
 Whether the flow's draws are matched to the moments of those windows, their credit alone decides: they are the same draws, and little is
 left to chance.
 """
@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from neurostim import students
+from neurostim import students, training
 from neurostim.evaluation import utility
 from neurostim.excitation import flow, marginals, moments, produce
 from neurostim.sources import Source, synthetic_source
@@ -155,18 +155,23 @@ def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[st
     return trial
 
 
-def _preferred(scored: tuple[float, dict]) -> float:
-    """The credit of a way, and what another must be better by; gentle steps are as small as the flow's own."""
-    credited, way = scored
-    gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
-    return credited + SHAPED_MARGIN * (way['method'] in SHAPED) + MARGIN * gentle
+def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:
+    """Builds (credit, way) -> the credit, and what another way must be better by; gentle steps are as small as the flow's own."""
+    many_vectors = len(teacher.shape) == 1 and teacher.windows > training.FEW[0]
+
+    def preferred(scored):
+        credited, way = scored
+        gentle = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1)) <= produce.DEFAULT_LEARNING_RATE['flow']
+        return credited + SHAPED_MARGIN * (way['method'] in SHAPED and not many_vectors) + MARGIN * gentle
+
+    return preferred
 
 
 def rehearse(teacher: Teacher, trial: Trial) -> dict:
     """The one of :func:`ways` whose students have the highest credit, its marginals as they come where that does better, and then the
     one of :func:`other_targets` that does still better: {field: value} of settings and target settings together."""
     credits = [(trial(teacher, way, {}), way) for way in ways(teacher.population)]
-    best, way = max(credits, key=_preferred)
+    best, way = max(credits, key=_preferred(teacher))
     if marginals.fitted(teacher.population, way['method']):
         credited = trial(teacher, {**way, 'marginals': False}, {})
         if credited > best:
@@ -191,5 +196,5 @@ def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str
     as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
     mine = trial(teacher, way, target)
-    others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred)
+    others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred(teacher))
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher

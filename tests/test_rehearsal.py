@@ -38,12 +38,23 @@ def test_ways_are_those_that_the_population_has():
     assert names == [['mixture'] * 3, others, ['flow'] * 2 + others, ['flow'] * 2 + ['matched'] * 2 + others]
 
 
-def test_matched_draws_need_no_margin_over_the_flow_and_have_its_own_over_others():
-    ways = {name: {'method': name} for name in ('flow', 'matched', 'modulated')}
+def test_matched_draws_need_no_margin_over_the_flow_and_have_its_own_over_others(teacher):
+    ways, preferred = {name: {'method': name} for name in ('flow', 'matched', 'modulated')}, rehearsal._preferred(teacher)
     gentle = {**ways['modulated'], 'learning_rate': 0.03}
-    assert rehearsal._preferred((0.501, ways['matched'])) > rehearsal._preferred((0.5, ways['flow']))
-    assert rehearsal._preferred((0.5, ways['matched'])) > rehearsal._preferred((0.529, gentle))
-    assert rehearsal._preferred((0.5, ways['matched'])) < rehearsal._preferred((0.531, gentle))
+    assert preferred((0.501, ways['matched'])) > preferred((0.5, ways['flow']))
+    assert preferred((0.5, ways['matched'])) > preferred((0.529, gentle))
+    assert preferred((0.5, ways['matched'])) < preferred((0.531, gentle))
+
+
+@pytest.mark.parametrize(('windows', 'chosen'), [(1500, 'flow'), (1501, 'mixture')])
+def test_of_many_vectors_the_flow_has_no_margin_over_a_mixture(teacher, windows, chosen):
+    """Of few the mixture describes those that are asked about."""
+    model = teachers.make_committee(('mlp',), (5,), 2)
+    vectors = dataclasses.replace(teacher, model=model, windows=windows)
+    gentle = {'method': 'mixture', 'learning_rate': 0.03}
+    assert max([(0.5, {'method': 'flow'}), (0.501, gentle)], key=rehearsal._preferred(vectors))[1]['method'] == chosen
+    series = dataclasses.replace(teacher, windows=windows)
+    assert max([(0.5, {'method': 'flow'}), (0.501, gentle)], key=rehearsal._preferred(series))[1]['method'] == 'flow'
 
 
 @pytest.mark.parametrize('best', ['modulated', 'mixture'])
