@@ -40,8 +40,7 @@ FOLDS = 3  # of the training windows: a twin is asked about one and has learnt f
 TWIN_WINDOWS = (6000, 2**24)  # windows, and numbers in them, that a twin learns from at most
 BEYOND = 0.25  # by which a student's kappa counts where it is above its twin's
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
-FLOWS = ('flow', moments.METHOD)  # methods that start from the flow's draws
-SHAPED = (*FLOWS, 'pulsed')  # whose draws have the shapes of windows
+SHAPED = (*moments.FLOWS, 'pulsed')  # whose draws have the shapes of windows
 SHAPED_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
@@ -59,7 +58,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     if 'pulsed' in there:
         there.remove('modulated')
     return [{'method': method, **search} for method in flows + there
-            for search in ([{}, FURTHER] if method in FLOWS else [{}, gentle, BEST_OF_FOUR])]
+            for search in ([{}, FURTHER] if method in moments.FLOWS else [{}, gentle, BEST_OF_FOUR])]
 
 
 def other_targets(population: dict[str, np.ndarray]) -> list[dict]:

@@ -60,7 +60,7 @@ def test_a_flows_vectors_have_the_features_quantiles(monkeypatch):
     population.update(gaussian(x, 0), bounds=np.float32([-9, 9]))
     population.update(moments.fit(population, (4,), x, y))
     population = jax.tree.map(jnp.asarray, population | marginals.fit(population, (4,), x))
-    for method in marginals.FLOWS:
+    for method in moments.FLOWS:
         right, wrong = ((np.abs(draws(population, method, (4,), put_right=right)) < 0.05).mean() for right in (True, False))
         real = (np.abs(x) < 0.05).mean()
         assert abs(right - real) < 0.05 and wrong < real - 0.2

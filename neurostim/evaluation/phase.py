@@ -58,7 +58,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
         promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
-        prior = None if promised else Prior(settings.method, settings.marginals, flow_options(config))  # those with noise are not made anew
+        prior = None if promised else Prior(settings.method, settings.marginals, flow_options(config))  # noisy ones are not made anew
         with contextlib.ExitStack() as stack:
             update = lambda done: None  # noqa: E731
             if config.evaluate.shadows:

@@ -49,7 +49,7 @@ def suits(study: Study, prior: Prior | None) -> bool:
     series takes many."""
     if prior is None:
         return False
-    trained = prior.method in marginals.FLOWS and prior.flow is not None and study.kind == 'features' and flows.suits(study.shape)
+    trained = prior.method in moments.FLOWS and prior.flow is not None and study.kind == 'features' and flows.suits(study.shape)
     return trained or prior.method in METHODS
 
 
@@ -118,7 +118,7 @@ def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray,
 
 def _draw(own, prior, seed):
     """Unexcited draws of a prior fitted to members' scaled windows, and their classes; None where these windows have no such prior."""
-    classes, trained = len(own.classes), prior.method in marginals.FLOWS
+    classes, trained = len(own.classes), prior.method in moments.FLOWS
     population = fit_population(own.x, own.kind, own.y, classes, seed)
     wanted = (prior.method, *['gaussian'] * trained)  # in whose coordinates a flow's draws are moved
     population = {name: value for name, value in population.items() if name.split('/')[0] in (*wanted, name)}

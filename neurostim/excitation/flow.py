@@ -168,6 +168,7 @@ def draw(population: dict, shape: tuple[int, ...], key, label):
     """One window [*shape] of the class `label`: noise carried along the velocity by Heun's rule."""
     params = traverse_util.unflatten_dict(
         {name[len(PREFIX):]: value for name, value in population.items() if name.startswith(PREFIX)}, sep='/')
+    # Maps of its draws' marginals, if there are any, come along: no network asks for them.
     fixed, steps = _fixed(params.pop(BASE, {})), VECTOR_DRAW_STEPS if len(shape) == 1 else DRAW_STEPS
     inlet, width = params['Dense_0']['kernel'].shape  # of what the velocity depends on beside the place
     network, classes = _network(shape, width), inlet - 2 * velocity.TIME_WAVES

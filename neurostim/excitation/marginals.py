@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from neurostim.excitation import bands, slant
+from neurostim.excitation import bands, moments, slant
 
-METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right; a flow's marginals are its own, and better, but
-FLOWS = ('flow', 'matched')  # of feature vectors, many of whose features are mostly one value, which a flow comes near to, no more
+METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right
+# A flow's marginals are its own, and better, but of feature vectors, many of which are mostly one value: it comes near to that, no more.
 BY_BANDS = ('banded', 'pulsed')  # that are put together, all of it or in part, from what bands see
 DRAWS, FLOW_DRAWS = 16_384, 4096  # whose quantiles are compared with those of the windows; a flow's take longer
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
@@ -52,7 +52,7 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
 
     Returns:
       {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS`,
-      and of vectors of `FLOWS`, that the population has; of 'slanted' they are those of upright images, and beside them is
+      and of vectors of `moments.FLOWS`, that the population has; of 'slanted' they are those of upright images, and beside them is
       'slanted/threshold', which leaves draws as much background as the images have.
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
@@ -65,9 +65,9 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
             for method in BY_BANDS if f'{method}/mean' in population}
     population = population | maps
     there = [method for method in METHODS if f'{method}/mean' in population]
-    there += [method for method in FLOWS if len(shape) == 1 and any(name.startswith(f'{method}/') for name in population)]
+    there += [method for method in moments.FLOWS if len(shape) == 1 and any(name.startswith(f'{method}/') for name in population)]
     for method in there:
-        few = min(count, FLOW_DRAWS) if method in FLOWS else count
+        few = min(count, FLOW_DRAWS) if method in moments.FLOWS else count
         maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, few, seed), levels)
         maps[f'{method}/marginal_to'] = windows
     if 'slanted/mean' in population:

@@ -14,6 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 METHOD = 'matched'
+FLOWS = ('flow', METHOD)  # methods that start from the flow's draws
 LARGEST = 512  # numbers in a window: a covariance has their square, for each class
 DRAWS, LEAST_DRAWS, NUMBERS = 8, 2000, 2**23  # of a class: for each number of a window, and at least; numbers in the draws of all classes
 MEAN_COUNTS = 20  # windows, for which the draws' own mean counts: the mean wanted is to be no single window

@@ -8,13 +8,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from neurostim.excitation.population import bounded
+from neurostim.excitation.population import COMMON_COUNTS, bounded
 
 POSITIONS = 32  # most places in time; longer windows are cut into patches
 DILATIONS = (1, 2, 4, 8, 16, 4, 1)  # from neighbours to the whole window and back
 TIME_WAVES = 8
 WIDER, LAYERS = 4, 3  # of a network for vectors: times as wide as its condition, and residual layers
-MEAN_COUNTS = 20  # vectors, for which the mean of all counts beside a class's own: that of few is theirs and not the class's
 FLOOR = 1e-3  # of the mean variance, that every direction has at least
 BASE = ('mean', 'basis', 'variance')  # of the Gaussian, in the order in which a network takes them
 
@@ -91,7 +90,7 @@ def gaussian(x: np.ndarray, classes: np.ndarray, n_classes: int) -> dict[str, np
     mean = np.tile(rows.mean(0), (n_classes, 1))
     for label in np.unique(classes):
         own = rows[classes == label]
-        mean[label] += (own.mean(0) - mean[label]) * len(own) / (len(own) + MEAN_COUNTS)
+        mean[label] += (own.mean(0) - mean[label]) * len(own) / (len(own) + COMMON_COUNTS)
     variance, basis = np.linalg.eigh(ledoit_wolf(rows - mean[classes])[0])
     variance = np.maximum(variance, FLOOR * max(variance.mean(), FLOOR))
     return {name: value.astype(np.float32) for name, value in zip(BASE, (mean, basis, variance), strict=True)}
