@@ -101,6 +101,23 @@ def test_of_few_vectors_draws_are_their_gaussians_and_no_copies():
     assert nearest[0] > 0.9 * nearest[1]
 
 
+def test_of_few_vectors_the_pace_that_does_better_is_kept(monkeypatch):
+    """A pace is a factor of the learning rate; one that leads nowhere is not kept, though it comes first."""
+    x, y = rings(200)
+    held, lines = np.arange(200) % 4 == 0, []
+
+    def fit(paces, learning_rate=2e-2):
+        monkeypatch.setattr(flow, 'PACES', paces)
+        return flow.fit(x, y, held, 2, flow.FlowOptions(steps=100, width=8, learning_rate=learning_rate, batch=64), 0, lines.append)
+
+    slow, fast, both, slower = fit((0.25,)), fit((50.0,)), fit((50.0, 0.25)), fit((1.0,), 5e-3)
+    assert lines[1] != lines[0] and lines[2] == min(lines[:2])
+    better = slow if lines[0] < lines[1] else fast
+    for name in slow:
+        np.testing.assert_array_equal(both[name], better[name])
+        np.testing.assert_allclose(slower[name], slow[name], atol=1e-6)
+
+
 def test_loss_is_nothing_for_the_true_velocity_and_more_for_another():
     """All windows alike: the velocity at x_t is what is left of the way, over what is left of the time."""
     x = jnp.full((64, 5, 1), 2.0)

@@ -19,7 +19,7 @@ import optax
 from flax import traverse_util
 
 from neurostim.excitation import velocity
-from neurostim.training import running_average
+from neurostim.training import are_few, running_average
 
 FEWEST_SAMPLES = 16  # of a time series that the flow suits
 LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patch leaves some of the noise in it
@@ -29,6 +29,7 @@ PREFIX, BASE = 'flow/', 'base'
 AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while training is young
 CHECK_EVERY, PATIENCE = 500, 3  # steps, and checks without improvement after which training stops
 VECTORS_CHECKED = 100, 6  # the same of feature vectors, of which a few hundred are soon known by heart
+PACES = 1.0, 0.25  # times the learning rate, with which few vectors are learnt: the usual one is too fast for some (BUILD_NOTES)
 LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
 STEPS, PASSES = (4000, 24_000), 24  # at least and at most, and how often each window is met meanwhile, where the study chooses
 
@@ -40,7 +41,7 @@ class FlowOptions:
     Attributes:
       steps: of AdamW; 0 leaves the flow out, and with it the method 'flow'; -1 chooses by how many windows there are to learn from.
       width: channels of every layer; of feature vectors `velocity.WIDER` times as many.
-      learning_rate: at the start of a cosine decay to 0.
+      learning_rate: at the start of a cosine decay to 0; of few feature vectors a lower one may be kept, see `PACES`.
       batch: windows a step; of feature vectors, which cost little, twice as many.
     """
 
@@ -80,7 +81,8 @@ def row_sampler(classes: np.ndarray, n_classes: int) -> Callable[[jax.Array, int
 
 def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, options: FlowOptions, seed: int,
         report: Callable[[str], None] = lambda text: None) -> dict[str, np.ndarray]:
-    """Trains the flow; the weights' running average that does best on held-out windows is kept.
+    """Trains the flow; the weights' running average that does best on held-out windows is kept, of few vectors out of a training at each
+    of `PACES`.
 
     Args:
       x: float32 [n, *shape], scaled windows.
@@ -104,33 +106,40 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     def error_of(params, key, x, label):
         return loss(lambda *at: network.apply({'params': params}, *at, *fixed), key, x, label)
 
-    def step(state, number, train):
+    def step(state, number, pace, train):
         params, optimiser_state, average = state
         row_key, loss_key = jax.random.split(jax.random.fold_in(step_key, number))
         rows = sample_rows(row_key, options.batch)
         grads = jax.grad(error_of)(params, loss_key, train[0][rows], train[1][rows])
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
-        params = optax.apply_updates(params, updates)
+        params = optax.apply_updates(params, jax.tree.map(lambda update: pace * update, updates))
         return params, optimiser_state, running_average(number, average, params, AVERAGE)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def several(state, first, last, train, validate):
-        state = jax.lax.fori_loop(first, last, lambda i, s: step(s, i, train), state)
+    def several(state, first, last, pace, train, validate):
+        state = jax.lax.fori_loop(first, last, lambda i, s: step(s, i, pace, train), state)
         # The same rows and the same noise at every check.
         rows = sample_checked(jax.random.key(1), 8 * options.batch)
         parts = jax.tree.map(lambda a: a[rows].reshape(8, options.batch, *a.shape[1:]), validate)
         return state, jax.lax.map(lambda a: error_of(state[2], *a), (jax.random.split(jax.random.key(0), 8), *parts)).mean()
 
     init_key, step_key = jax.random.split(jax.random.key(seed))
-    params = network.init(init_key, jnp.zeros(x.shape[1:]), jnp.zeros(()), jnp.zeros(n_classes), *fixed)['params']
-    state = params, optimiser.init(params), jax.tree.map(jnp.copy, params)
-    state, error = several(state, 0, 0, train, validate)  # a flow of vectors knows something before its first step
-    best, kept, at, done = float(error), jax.tree.map(np.array, state[2]), 0, 0
-    while done < options.steps and done - at < patience * check_every:
-        first, done = done, min(done + check_every, options.steps)
-        state, error = several(state, first, done, train, validate)
-        if error < best:
-            best, kept, at = float(error), jax.tree.map(np.array, state[2]), done  # copies: the state is given away
+
+    def trained(pace):
+        """(least loss of held-out windows, the weights that have it, steps taken)."""
+        params = network.init(init_key, jnp.zeros(x.shape[1:]), jnp.zeros(()), jnp.zeros(n_classes), *fixed)['params']
+        state = params, optimiser.init(params), jax.tree.map(jnp.copy, params)
+        state, error = several(state, 0, 0, pace, train, validate)  # a flow of vectors knows something before its first step
+        best, kept, at, done = float(error), jax.tree.map(np.array, state[2]), 0, 0
+        while done < options.steps and done - at < patience * check_every:
+            first, done = done, min(done + check_every, options.steps)
+            state, error = several(state, first, done, pace, train, validate)
+            if error < best:
+                best, kept, at = float(error), jax.tree.map(np.array, state[2]), done  # copies: the state is given away
+        return best, kept, done
+
+    paces = PACES if base and are_few(x) else PACES[:1]
+    best, kept, done = min((trained(pace) for pace in paces), key=lambda found: found[0])
     report(f'validation loss {best:.3f} after {done} steps')
     flat = traverse_util.flatten_dict({**kept, **({BASE: base} if base else {})}, sep='/')
     return {PREFIX + name: np.asarray(value) for name, value in flat.items()}
