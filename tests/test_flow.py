@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from neurostim import training
 from neurostim.excitation import flow, velocity
 
 QUICK_COMPILE = True
@@ -111,10 +112,13 @@ def test_of_few_vectors_the_pace_that_does_better_is_kept(monkeypatch):
         return flow.fit(x, y, held, 2, flow.FlowOptions(steps=100, width=8, learning_rate=learning_rate, batch=64), 0, lines.append)
 
     slow, fast, both, slower = fit((0.25,)), fit((50.0,)), fit((50.0, 0.25)), fit((1.0,), 5e-3)
+    monkeypatch.setattr(training, 'FEW', (len(x) - 1, x.size))
+    many = fit((50.0, 0.25))  # of many the first pace alone is tried
     assert lines[1] != lines[0] and lines[2] == min(lines[:2])
     better = slow if lines[0] < lines[1] else fast
     for name in slow:
         np.testing.assert_array_equal(both[name], better[name])
+        np.testing.assert_array_equal(many[name], fast[name])
         np.testing.assert_allclose(slower[name], slow[name], atol=1e-6)
 
 
