@@ -14,7 +14,8 @@ setup(
         'scipy>=1.13', 'tensorflow-datasets>=4.9.8', 'threadpoolctl>=3.1', 'wfdb>=4.1',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'rdata>=1.0', 'ruff>=0.6'],
+        'unseen': ['rdata>=1.0'],
         'attacks': ['adversarial-robustness-toolbox>=1.20'],
         'bench': ['torch>=2.4'],
     },

@@ -5,6 +5,8 @@ r"""Studies that nobody tuned for, and what `own_study` makes of them with its d
     python -m experiments.unseen --folder=runs/unseen --run -- --config.evaluate.seeds=1      # what follows -- goes to experiments.run
     python -m experiments.unseen --folder=runs/unseen --run --seeds=5 --studies=small         # five times, and each student's mean gap
 
+    python -m experiments.unseen --folder=runs/unseen --packages=DIR --studies=sonar,letters  # real ones, of packages installed in DIR
+
 With --seeds everything is made anew each time, from the simulated people on: one split of a small study says little. A run that has ended
 is not redone: delete DIR/NAME or DIR/NAME-SEED to run it anew. Other files DIR/NAME.npz are run under their names as well
 (with --seeds DIR/NAME-1.npz and so on have to be there too).
@@ -23,7 +25,7 @@ import numpy as np
 from absl import app, flags
 from scipy import stats
 
-from experiments import unseen_studies
+from experiments import unseen_packages, unseen_studies
 from experiments.command_line import fail
 from neurostim.errors import UserError, choose
 
@@ -33,20 +35,31 @@ HEADINGS = ('study', 'windows', 'classes', 'subjects', 'teacher', 'way chosen', 
             'GiB')
 
 
-def write_study(name: str, folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
+def write_study(name: str, folder: pathlib.Path, seed: int = 0, packages: str | None = None) -> pathlib.Path:
     """The study's `.npz` file in `folder`; one that is there stays, whoever wrote it. Seeds but 0 have files of their own.
 
     Raises:
-      UserError: no such study, and no such file.
+      UserError: no such study, and no such file; or a package that it is read from is not in the folder `packages`.
     """
     path = folder / (f'{name}-{seed}.npz' if seed else f'{name}.npz')
     if not path.exists():
-        choose(name, unseen_studies.STUDIES, 'study in --studies')
+        arrays = make_study(name, seed, packages)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix('.tmp.npz')
-        np.savez(temporary, **unseen_studies.STUDIES[name](seed))
+        np.savez(temporary, **arrays)
         os.replace(temporary, path)
     return path
+
+
+def make_study(name: str, seed: int, packages: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a study's file: simulated, or read from the folder of `packages`."""
+    choose(name, {**unseen_studies.STUDIES, **unseen_packages.STUDIES}, 'study in --studies')
+    if name in unseen_studies.STUDIES:
+        return unseen_studies.STUDIES[name](seed)
+    if not packages:
+        raise UserError(f'{name} is read from a published package: say with --packages=DIR where packages are installed; '
+                        f'{unseen_packages.INSTALL}')
+    return unseen_packages.STUDIES[name](pathlib.Path(packages), seed)
 
 
 def run_study(path: pathlib.Path, arguments: list[str]) -> pathlib.Path:
@@ -118,7 +131,7 @@ def main(arguments: list[str]) -> None:
     """Writes the studies asked for; with --run, runs them and prints the table, and with several --seeds the students' means too."""
     folder = pathlib.Path(FOLDER.value).absolute()
     try:
-        paths = {name: [write_study(name, folder, seed) for seed in range(SEEDS.value)] for name in STUDIES.value}
+        paths = {name: [write_study(name, folder, seed, PACKAGES.value) for seed in range(SEEDS.value)] for name in STUDIES.value}
         if not RUN.value:
             print('\n'.join(str(path) for seeds in paths.values() for path in seeds))
             return
@@ -134,7 +147,9 @@ def main(arguments: list[str]) -> None:
 
 
 FOLDER = flags.DEFINE_string('folder', 'runs/unseen', 'Where studies and runs are written.')
-STUDIES = flags.DEFINE_list('studies', list(unseen_studies.STUDIES), 'Which studies; or names of other .npz files in the folder.')
+STUDIES = flags.DEFINE_list('studies', list(unseen_studies.STUDIES),
+                            'Which studies: simulated ones, those of packages, or names of other .npz files in the folder.')
+PACKAGES = flags.DEFINE_string('packages', None, 'Where packages are installed that hold real studies (experiments/unseen_packages.py).')
 RUN = flags.DEFINE_boolean('run', False, 'Whether to run own_study on each and print a table.')
 SEEDS = flags.DEFINE_integer('seeds', 1, 'How often each is made and run: with the seeds 0, 1, ...', lower_bound=1)
 

@@ -52,7 +52,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     """What is tried: {field of :class:`neurostim.excitation.produce.Settings`: value} each, for what a population has."""
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_LEARNING_RATE['flow']}
     flows = ['flow'] * flow.fitted(population) + [moments.METHOD] * moments.fitted(population)
-    there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture') if f'{name}/mean' in population]
+    there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture', 'leaves') if marginals.has(population, name)]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
         there.remove('mixture')
     if 'pulsed' in there:

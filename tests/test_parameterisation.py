@@ -38,7 +38,7 @@ def statistics(kind):
 
 
 def kind_of(name):
-    return {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(name, 'windows')
+    return {'leaves': 'features', 'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(name, 'windows')
 
 
 def target(label=0):

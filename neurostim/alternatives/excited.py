@@ -18,7 +18,7 @@ SETTINGS = {
     'stimuli': None,  # as the options ask
     'control': None,
     **{name: Settings(method=name) for name in (
-        'direct', 'gaussian', 'stationary', 'spectral', 'modulated', 'banded', 'pulsed', 'mixture', 'slanted', 'flow', 'matched',
+        'direct', 'gaussian', 'stationary', 'spectral', 'modulated', 'banded', 'pulsed', 'mixture', 'leaves', 'slanted', 'flow', 'matched',
         'amortised')},
     'generator': Settings(method='generator', accept=True, chain=CHAIN, target=TargetSettings(name='threshold')),
 }

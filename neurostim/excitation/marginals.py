@@ -14,7 +14,7 @@ import numpy as np
 
 from neurostim.excitation import bands, moments, slant
 
-METHODS = ('mixture', 'slanted', 'modulated', 'banded')  # whose draws are put right
+METHODS = ('mixture', 'slanted', 'modulated', 'banded', 'leaves')  # whose draws are put right
 # A flow's marginals are its own, and better, but of feature vectors, many of which are mostly one value: it comes near to that, no more.
 BY_BANDS = ('banded', 'pulsed')  # that are put together, all of it or in part, from what bands see
 DRAWS, FLOW_DRAWS = 16_384, 4096  # whose quantiles are compared with those of the windows; a flow's take longer
@@ -29,6 +29,11 @@ FEWEST = 10  # windows beyond the outermost quantile: it is no single window's
 def fitted(population: dict, method: str) -> bool:
     """Whether a population holds the map for the draws of `method`."""
     return f'{method}/marginal_from' in population
+
+
+def has(population: dict, method: str) -> bool:
+    """Whether a population has what draws of `method` are made of."""
+    return any(name.startswith(f'{method}/') for name in population)
 
 
 def put_right(population: dict, method: str, x: jax.Array) -> jax.Array:
@@ -64,8 +69,7 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     maps = {f'{method}/correction': _seen_as_they_are(population, method, shape, x, seed)
             for method in BY_BANDS if f'{method}/mean' in population}
     population = population | maps
-    there = [method for method in METHODS if f'{method}/mean' in population]
-    there += [method for method in moments.FLOWS if len(shape) == 1 and any(name.startswith(f'{method}/') for name in population)]
+    there = [method for method in (*METHODS, *(moments.FLOWS if len(shape) == 1 else ())) if has(population, method)]
     for method in there:
         few = min(count, FLOW_DRAWS) if method in moments.FLOWS else count
         maps[f'{method}/marginal_from'] = _quantiles(_draws(population, method, shape, few, seed), levels)

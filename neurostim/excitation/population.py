@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from neurostim.excitation import bands, pulses, slant
+from neurostim.excitation import bands, leaves, pulses, slant
 from neurostim.study import LOCKED, time_locked_share
 
 RANK = 256  # most principal components of the Gaussian
@@ -55,6 +55,8 @@ def fit_population(x: np.ndarray, kind: str, classes: np.ndarray, n_classes: int
     population.update(shifted_mixture(x, classes, n_classes, seed) if anywhere else mixture(flat, classes, n_classes, seed))
     if kind == 'images':
         population.update(slanted(x, classes, n_classes, seed))
+    if leaves.suits(kind, x.shape[1:]):
+        population.update(leaves.fit(flat, classes, n_classes, seed))
     population['class_share'] = (np.bincount(classes, minlength=n_classes) / len(classes)).astype(np.float32)
     if kind == 'images':
         low, high = np.float32(x.min()), np.float32(x.max())
