@@ -9,10 +9,10 @@ What users are promised is that no student loses by stimuli. So a student counts
 from other training windows under whichever labels serve it better, the true ones or the teacher's, and little beyond: or one student's
 gain would hide what another loses. Stimuli know the people who are asked about, and so do the twins.
 
-A mixture describes the very windows that are asked about, and does better there than on other people's; a flow is kept at its best on
-windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, but of feature vectors that are
-many, which a mixture averages; and than trains of pulses, whose shapes networks learn from, of which one alone is asked; and many large
-steps clearly better than few small ones, which blunt no student much.
+A mixture describes the very windows that are asked about, as leaves do, and does better there than on other people's; a flow is kept at
+its best on windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, but of feature
+vectors that are many, which a mixture averages; and than trains of pulses, whose shapes networks learn from, of which one alone is asked;
+and many large steps clearly better than few small ones, which blunt no student much.
 Whether the flow's draws are matched to the moments of those windows, their credit alone decides: they are the same draws, and little is
 left to chance.
 """

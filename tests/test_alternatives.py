@@ -66,7 +66,7 @@ def made(breathing, trained):
     return make
 
 
-SUITED = [name for name in alternatives.NAMES if name not in ('generator', 'slanted', 'banded', 'pulsed')]  # of minutes at 1 Hz
+SUITED = [name for name in alternatives.NAMES if name not in ('generator', 'slanted', 'banded', 'pulsed', 'leaves')]  # of minutes at 1 Hz
 
 
 @pytest.mark.parametrize('name', SUITED)

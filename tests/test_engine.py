@@ -17,7 +17,7 @@ from neurostim.excitation.population import fit_population
 
 QUICK_COMPILE = True
 KEY = jax.random.key(7)
-SHAPES = {'windows': (16, 2), 'images': (8, 8, 1), 'long': (600, 2)}
+SHAPES = {'features': (5,), 'windows': (16, 2), 'images': (8, 8, 1), 'long': (600, 2)}
 WEIGHTS = Weights(tether=0.3, total_variation=0.01)
 COLD = [name for name in parameterisation.NAMES if name not in ('generator', 'matched')]  # matched draws are a flow's to the engine
 
@@ -26,7 +26,7 @@ class Setup:
     """A teacher of random weights, a population and one compiled gradient, for one parameterisation."""
 
     def __init__(self, method):
-        kind = {'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(method, 'windows')
+        kind = {'leaves': 'features', 'generator': 'images', 'slanted': 'images', 'banded': 'long', 'pulsed': 'long'}.get(method, 'windows')
         rng = np.random.default_rng(0)
         x = rng.normal(size=(200, *SHAPES[kind])).astype(np.float32)
         if kind == 'long':

@@ -288,7 +288,7 @@ def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
 FLOW = FlowOptions(steps=100, width=8, batch=32)
 
 
-@pytest.mark.parametrize('method', ['mixture', 'matched'])  # of a flow's draws
+@pytest.mark.parametrize('method', ['mixture', 'leaves', 'matched'])  # the last of a flow's draws
 def test_a_prior_learns_from_members_alone(method, monkeypatch):
     monkeypatch.setattr(moments, 'NUMBERS', 8 * 512)  # few draws do
     study = features_study(200, 8)

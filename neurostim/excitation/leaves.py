@@ -17,8 +17,8 @@ from jax.scipy.stats import norm
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles that are kept, as far apart as makes the mean of what is drawn that of the windows
 FEWEST = 10  # windows of a leaf: what is said of it is no single window's
-TREES, LEAVES = 30, 8192  # at most, of each class and of all: what a table of them takes
-NUMBERS = 2**23  # most quantiles in the table
+TREES = 30  # at most, of each class
+LEAVES, NUMBERS = 8192, 2**23  # about as many at most, of all classes, and quantiles: what a table of them takes
 ROWS = 8000  # most windows of a class that trees are grown with
 ROUNDS = 2  # forests grown, each against the draws of the one before
 LARGEST = 1024  # features
@@ -47,9 +47,9 @@ def fit(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int = 0) -> di
     """
     rng = np.random.default_rng(seed)
     owned = [np.flatnonzero(classes == c) for c in range(n_classes)]
-    owned = [rng.permutation(own if len(own) >= FEWEST else len(x))[:ROWS] for own in owned]
-    most = min(LEAVES, NUMBERS // (len(LEVELS) * x.shape[1]))
-    trees = int(np.clip(most * FEWEST // sum(map(len, owned)), 1, TREES))
+    rows = FEWEST * min(LEAVES, NUMBERS // (len(LEVELS) * x.shape[1]))  # as many in all trees together have about so many leaves
+    owned = [rng.permutation(own if len(own) >= FEWEST else len(x))[:min(ROWS, rows // n_classes)] for own in owned]
+    trees = int(np.clip(rows // sum(map(len, owned)), 1, TREES))
     quantiles, upto = [], []
     for label, own in enumerate(owned):
         tables, counts = zip(*(_table(x[own], nodes) for nodes in _grow(x[own], trees, rng)), strict=True)

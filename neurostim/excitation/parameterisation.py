@@ -1,5 +1,5 @@
 """What excitation searches: the samples themselves, a spectrum, a population's Gaussian or mixture, an upright image's and its slant, an
-envelope and a carrier, a train of pulses, what is added to a flow's draw, or a generator's weights.
+envelope and a carrier, a train of pulses, places within a leaf, what is added to a flow's draw, or a generator's weights.
 
 A parameterisation is a set of pure functions of ONE stimulus and the population's statistics; :func:`make` builds it.
 """
