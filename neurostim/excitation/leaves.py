@@ -73,9 +73,9 @@ def place(quantiles, scores):
 
 
 def _grow(rows, trees, rng):
-    """For each tree (node of each row, whether each row is in each node): [n] and bool [n, nodes], as (deepest [n], inside).
+    """The last forest's trees, each as (the node of each row [n], which rows are in which node: bool [n, nodes]).
 
-    A row belongs to the deepest node on its way that has `FEWEST` rows.
+    A row's node is the deepest on its way through the tree that has `FEWEST` rows.
     """
     from sklearn.ensemble import RandomForestClassifier  # here: who excites grows nothing
     if len(rows) < 2 * FEWEST:
@@ -90,7 +90,7 @@ def _grow(rows, trees, rng):
 
 
 def _deepest(path):
-    """Of the rows' ways through a tree, sparse [n, nodes] in an order in which a node comes after the one above it."""
+    """The same of one tree, of the rows' ways through it: sparse [n, nodes], a node after the one above it."""
     inside = path[:, np.asarray(path.sum(0)).ravel() >= FEWEST].toarray().astype(bool)
     return inside.shape[1] - 1 - inside[:, ::-1].argmax(1), inside
 
