@@ -42,6 +42,7 @@ LEAVE_OUT = {'svm': 2}
 # With what an algorithm learns anew that has broken down: where a class is rare a leaf's curvature p (1 - p) all but vanishes, its gradient
 # does not, and a step that nothing bounds throws boosting off for good (dmlc/xgboost pull request 12537).
 STEADY = {'gradient_boosting': {'histgradientboostingclassifier__l2_regularization': 1.0}}
+SLIP = 0.01  # of log likelihood by which it may become worse meanwhile; what does not break down never does (BUILD_NOTES)
 LEAST_LIKELY = 1e-6  # to which an algorithm's belief is raised: some say never
 TUNED_BY = 2000  # most held windows that values are compared by: to ask neighbours takes long
 
@@ -286,8 +287,15 @@ def _train(name, flat, targets, counts, seed, parameters) -> Callable[[np.ndarra
 
     if name in STEADY and not parameters:
         some = np.random.default_rng(seed).permutation(len(rows))[:TUNED_BY]
-        learnt = np.eye(classes, dtype=np.float32)[labels[some]]
-        told_shares = _log_likelihood(learnt, np.tile(learnt.mean(0), (len(some), 1))).mean()
-        if _log_likelihood(learnt, predict(flat[rows[some]])).mean() < told_shares:  # of rows that it learnt from
+        if _broke_down(model, flat[rows[some]], labels[some]):
             return _train(name, flat, targets, counts, seed, STEADY[name])
     return predict
+
+
+def _broke_down(model, flat, labels):
+    """Whether boosting, all steps but the last of `model` being before it, knows rows [n, d] that it learnt from less well than it did some
+    trees before, or than their classes' shares do: each tree is to make it know them better."""
+    learnt = (labels[:, None] == model.classes_).astype(np.float32)
+    stages = model[-1].staged_predict_proba(model[:-1].transform(flat))
+    known = [_log_likelihood(learnt, beliefs).mean() for beliefs in (np.tile(learnt.mean(0), (len(flat), 1)), *stages)]
+    return max(known) - known[-1] > SLIP

@@ -264,6 +264,22 @@ def test_boosting_that_breaks_down_learns_anew(monkeypatch):
     np.testing.assert_array_equal(beliefs(np.minimum(y, 1)), sound)
 
 
+def test_boosting_that_slips_learns_anew(monkeypatch):
+    """Five classes that are apart, one of them of two windows: some trees later it knows less of what it learnt than it did, if more than
+    shares say."""
+    rng, y = np.random.default_rng(2), np.repeat(np.arange(5), (2, 40, 600, 1200, 1500))
+    x = (2 * rng.normal(size=(5, 9))[y] + rng.normal(size=(len(y), 9))).astype(np.float32)
+
+    def likelihood():
+        found = students.fit('gradient_boosting', Source(x, np.eye(5, dtype=np.float32)[y], np.zeros(len(x), bool)), 0).predict(x)
+        return np.log(np.maximum(found[np.arange(len(y)), y], 1e-6)).mean()
+
+    mended = likelihood()
+    monkeypatch.setattr(students, 'STEADY', {})
+    share = np.bincount(y) / len(y)
+    assert np.log(share[y]).mean() + 0.5 < likelihood() < -0.2 < -0.01 < mended
+
+
 def test_a_classical_algorithm_learns_from_long_windows():
     """Noise of one of three strengths, in windows of 3000 samples: hopeless sample by sample, plain by patches."""
     rng, y = np.random.default_rng(0), np.arange(240) % CLASSES
