@@ -282,10 +282,10 @@ def test_an_own_study_from_its_file_to_results(runner, tmp_path):
         assert_refused(runner.run(*own(path, folder, f'--phase={phase}')), 'no teacher in .*run --phase=train')
         assert not folder.exists()
     finished = runner.run(*own(path, folder, '--phase=train'))
-    # Two ways of the flow, of matched draws too, three of the mixture; marginals, targets; then, if the teacher that learnt from draws is
-    # asked, the best again beside that one's ways.
+    # Two ways of the flow, of matched draws too, three of the mixture and of leaves; marginals, targets; then, if the teacher that learnt
+    # from draws is asked, the best again beside that one's ways.
     again = 3 if re.search("draws by '(flow|matched)'", finished.out) else 4
-    tried = 9 + again * ('kept as it was: validation loss' not in finished.out)
+    tried = 12 + again * ('kept as it was: validation loss' not in finished.out)
     assert finished.status == 0 and len(re.findall('of quick students', finished.out)) == tried
     assert re.search("draws by '.*' are learnt from beside 80 windows", finished.out)
     trained = snapshot(folder)
