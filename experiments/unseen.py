@@ -4,7 +4,6 @@ r"""Studies that nobody tuned for, and what `own_study` makes of them with its d
     python -m experiments.unseen --folder=runs/unseen --run                                   # all of them, each run, then one table
     python -m experiments.unseen --folder=runs/unseen --run -- --config.evaluate.seeds=1      # what follows -- goes to experiments.run
     python -m experiments.unseen --folder=runs/unseen --run --seeds=5 --studies=small         # five times, and each student's mean gap
-
     python -m experiments.unseen --folder=runs/unseen --packages=DIR --studies=sonar,letters  # real ones, of packages installed in DIR
 
 With --seeds everything is made anew each time, from the simulated people on: one split of a small study says little. A run that has ended
@@ -43,7 +42,7 @@ def write_study(name: str, folder: pathlib.Path, seed: int = 0, packages: str | 
     """
     path = folder / (f'{name}-{seed}.npz' if seed else f'{name}.npz')
     if not path.exists():
-        arrays = make_study(name, seed, packages)
+        arrays = read_or_simulate(name, seed, packages)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix('.tmp.npz')
         np.savez(temporary, **arrays)
@@ -51,8 +50,12 @@ def write_study(name: str, folder: pathlib.Path, seed: int = 0, packages: str | 
     return path
 
 
-def make_study(name: str, seed: int, packages: str | None) -> dict[str, np.ndarray]:
-    """The arrays of a study's file: simulated, or read from the folder of `packages`."""
+def read_or_simulate(name: str, seed: int, packages: str | None) -> dict[str, np.ndarray]:
+    """The arrays of a study's file: simulated, or read from the folder of `packages`.
+
+    Raises:
+      UserError: no such study, or no such folder, package or table.
+    """
     choose(name, {**unseen_studies.STUDIES, **unseen_packages.STUDIES}, 'study in --studies')
     if name in unseen_studies.STUDIES:
         return unseen_studies.STUDIES[name](seed)

@@ -1,4 +1,4 @@
-"""Studies that nobody tuned for, of real recordings and tables that published packages hold.
+"""Studies that nobody tuned for, of recordings and tables that published packages hold; but three all are real (see docs/results.md).
 
 They are read where packages are installed, DIR/PACKAGE/…; an R library and Python's packages may share one DIR:
 

@@ -23,8 +23,8 @@ from neurostim.excitation.population import fit_population
 from neurostim.study import Study
 from neurostim.teacher import validation_split
 
+# Whose statistics are fitted anew in seconds; others train a network.
 METHODS = ('direct', 'spectral', 'gaussian', 'stationary', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed', 'leaves')
-# Others train a network.
 MOST_PRIORS = 16  # that an attack makes
 DRAWS, DRAWN_NUMBERS = (4096, 20_000), 2**22  # fewest and most draws of a prior, and the numbers in them between
 MOST = 4000  # windows that an attacker asks about

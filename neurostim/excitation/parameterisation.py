@@ -17,8 +17,9 @@ import numpy as np
 
 from neurostim import columns
 from neurostim.errors import UserError, choose
-from neurostim.excitation import bands, leaves, marginals, moments, pulses, settling, slant
+from neurostim.excitation import bands, marginals, moments, pulses, settling, slant
 from neurostim.excitation import flow as flows
+from neurostim.excitation import leaves as forests
 from neurostim.excitation.population import band_width, cosine_basis, envelope_terms
 from neurostim.excitation.targets import Target
 
@@ -94,8 +95,8 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'slanted' and 'slanted/mean' not in population:
         raise UserError(f"excite.method 'slanted' needs images on an empty background, this study's windows of shape {shape} are none: "
                         "choose 'mixture'")
-    if name == 'leaves' and not leaves.fitted(population):
-        raise UserError(f"excite.method 'leaves' needs feature vectors of at most {leaves.LARGEST} numbers and a teacher that knows of "
+    if name == 'leaves' and not forests.fitted(population):
+        raise UserError(f"excite.method 'leaves' needs feature vectors of at most {forests.LARGEST} numbers and a teacher that knows of "
                         f"leaves, this study's windows have shape {shape}: choose 'mixture'")
     if name == 'generator' and len(shape) != 3:
         raise UserError(f"excite.method 'generator' makes images, this study's windows have shape {shape}: choose another method")
@@ -396,17 +397,17 @@ def pulsed(shape) -> Parameterisation:
     return Parameterisation(start, decode, _but_phases)
 
 
-def of_leaves(shape) -> Parameterisation:
+def leaves(shape) -> Parameterisation:
     """Standard normal scores of each number within a leaf of the target's class (:mod:`neurostim.excitation.leaves`)."""
 
     def start(population, key, target: Target):
         leaf_key, score_key = jax.random.split(key)
         scores = jax.random.normal(score_key, shape)
-        return scores, Context(scores, leaves.draw_leaf(population, leaf_key, target.label))
+        return scores, Context(scores, forests.draw_leaf(population, leaf_key, target.label))
 
     def decode(population, scores, context):
         del population
-        return leaves.place(context.fixed, scores)
+        return forests.place(context.fixed, scores)
 
     return Parameterisation(start, decode, _half_square)
 
@@ -461,4 +462,4 @@ def generator(shape) -> Parameterisation:
 
 
 NAMES = {f.__name__: f for f in (
-    direct, spectral, gaussian, stationary, mixture, slanted, modulated, banded, pulsed, flow, matched, generator)} | {'leaves': of_leaves}
+    direct, spectral, gaussian, stationary, mixture, slanted, modulated, banded, pulsed, leaves, flow, matched, generator)}
