@@ -50,30 +50,33 @@ def excite(teacher, seed: int = 0, **settings):
     return produce.generate(teacher, produce.Settings(**settings), seed)
 
 
-def fit_student(name: str, stimuli, teacher, seed: int = 0):
+def fit_student(name: str, stimuli, teacher, seed: int = 0, advice=None):
     """A student trained on stimuli alone; its ``predict`` takes windows in the study's units and gives probabilities.
 
     Args:
       teacher: only its scaling is used, and whether windows may begin anywhere; both may be told to whom stimuli are given.
+      advice: the `advice` of the student in results.json or in the card of the stimuli, where there is one.
     """
     from neurostim import students
     from neurostim.sources import synthetic_source
     source = synthetic_source(teacher.scaling.forward(stimuli.x), stimuli.probabilities, seed, stimuli.surprise)
-    student = students.fit(name, source, seed, students.training_options(teacher.shift))
+    advice = students.Advice(**advice) if advice else None
+    student = students.fit(name, source, seed, students.training_options(teacher.shift), advice=advice)
     return students.Student(name, lambda x: student.predict(teacher.scaling.forward(x)))
 
 
 def evaluate(study, teacher, stimuli, control=None, students=('cnn', 'mlp', 'random_forest'), seeds: int = 3,
-             steps: int | None = None) -> dict:
+             steps: int | None = None, advise: bool = False) -> dict:
     """Students on real windows, on stimuli and on a control, compared on the study's test windows; the shape of results.json.
 
     Args:
       control: unexcited stimuli; None draws as many as there are stimuli, by the default method.
       steps: most optimiser steps of a network; None: :data:`neurostim.students.STEPS`.
+      advise: whether training windows say how some students learn best from stimuli (:mod:`neurostim.evaluation.advice`).
     """
     from neurostim.evaluation import phase
     from neurostim.students import STEPS
-    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps or STEPS)
+    return phase.evaluate_arrays(study, teacher, stimuli, control, tuple(students), seeds, steps or STEPS, advise)
 
 
 def table(results: dict) -> str:

@@ -39,7 +39,7 @@ def default_config() -> ml_collections.ConfigDict:
         'excite': settings,
         'students': STUDENTS,
         'student_steps': students.STEPS,
-        'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0},
+        'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0, 'advise': False},
         'release': {'licence': 'other'},
     })
 

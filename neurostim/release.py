@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 from neurostim import report
+from neurostim.evaluation.advice import in_words
 from neurostim.report import ABSENT, at, count, interval, number, percent, plain
 
 DATASET_FILES = ('dataset_info.json', 'features.json', '*.array_record-*')  # not the manifest, which may name people
@@ -42,7 +43,8 @@ def card(results: dict, licence: str) -> str:
         'task_categories': ['other'], 'classes': [plain(c) for c in at(study, 'classes')], 'stimuli': at(stimuli, 'count'),
         'sha256': at(stimuli, 'sha256'), 'method': plain(at(stimuli, 'method')), 'teacher_kappa': at(teacher, 'kappa'),
         'utility': [{'student': plain(s['name']), 'kappa_real': at(s, 'real', 'kappa'), 'kappa_stimuli': at(s, 'stimuli', 'kappa'),
-                     'kappa_gap': at(s, 'kappa_gap'), 'kappa_gap_ci95': at(s, 'kappa_gap_ci95')} for s in students],
+                     'kappa_gap': at(s, 'kappa_gap'), 'kappa_gap_ci95': at(s, 'kappa_gap_ci95'),
+                     **({'advice': s['advice']} if 'advice' in s else {})} for s in students],
         'privacy': _privacy_figures(privacy)}
     lines = ['---', *(f'{key}: {json.dumps(value, ensure_ascii=False)}' for key, value in front.items()), '---', '']  # JSON is YAML
     lines += [
@@ -61,6 +63,7 @@ def card(results: dict, licence: str) -> str:
         '| student | kappa, trained on real windows | kappa, trained on stimuli | gap | 95 % interval |', '| --- | --- | --- | --- | --- |']
     lines += [f'| {plain(s["name"])} | {number(at(s, "real", "kappa"))} | {number(at(s, "stimuli", "kappa"))} | '
               f'{number(at(s, "kappa_gap"))} | {interval(at(s, "kappa_gap_ci95"))} |' for s in students]
+    lines += _advice_text(students)
     lines += ['', '## Whom they betray', '', *_privacy_text(privacy), '', '## Limitations', '', *_limitations(results), '']
     return '\n'.join(lines)
 
@@ -71,6 +74,11 @@ def _sifted_text(surplus) -> list[str]:
     return ['Those at even positions came as they were made. Those at odd positions were drawn because they surprised small networks that '
             'had learnt little: most classifiers gain by them. Linear and Gaussian ones may do better with weights, 2 / (1 + s / m), where '
             "s is a stimulus's `surprise` and m its mean at even positions: by these all are about as frequent as they were made.", '']
+
+
+def _advice_text(students) -> list[str]:
+    told = [f'- {plain(s["name"])}: {plain(in_words(s["advice"]), 300)}.' for s in students if 'advice' in s]
+    return ['', 'Some of these learnt from stimuli as real training windows advised, and so may yours:', '', *told] if told else []
 
 
 def _privacy_figures(privacy) -> dict | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,8 +61,24 @@ class Student:
     predict: Callable[[np.ndarray], np.ndarray]
 
 
+class Advice(NamedTuple):
+    """How an algorithm is to learn from stimuli, as somebody found on real windows (:mod:`neurostim.evaluation.advice`).
+
+    Attributes:
+      parameters: {parameter of its `TUNED`: value}.
+      likeliest: whether a stimulus has its likeliest class alone as a label, in place of its whole belief.
+      power: of the weights by which sifted stimuli are as frequent as they were made; by 0 all count alike.
+      class_weights: [classes], how much belief in each class makes a stimulus count; none where all count alike.
+    """
+
+    parameters: dict[str, Any]
+    likeliest: bool = False
+    power: int = 0
+    class_weights: tuple[float, ...] = ()
+
+
 def fit(name: str, source: Source, seed: int, options: training.TrainingOptions | None = None,
-        capacity: tuple[int, int] | None = None) -> Student:
+        capacity: tuple[int, int] | None = None, advice: Advice | None = None) -> Student:
     """Trains one student.
 
     Args:
@@ -72,11 +89,13 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
       seed: of initial weights, minibatches, trees.
       options: of a network's training; of shifted windows some take more steps (`SHIFTED_STEPS`).
       capacity: rows to which a network's training and validation data are padded, so that several sources share one compilation.
+      advice: how an algorithm of `TUNED` learns, in place of tuning by held rows.
     """
     choose(name, NAMES, 'student')
     if name in models.NAMES:
         return _fit_network(name, source, seed, options or training_options(0.0), capacity or (None, None))
-    return _fit_classical(name, source, seed)
+    predict = fit_columns(name, source._replace(x=columns(source.x)), seed, advice)
+    return Student(name, lambda windows: predict(columns(windows)))
 
 
 def training_options(teacher_shift: float, steps: int = STEPS) -> training.TrainingOptions:
@@ -189,11 +208,17 @@ CLASSICAL = {'random_forest': _random_forest, 'knn': _knn, 'svm': _svm, 'logisti
 NAMES = (*models.NAMES, *CLASSICAL)
 
 
-def _fit_classical(name, source, seed):
-    flat = source._replace(x=columns(source.x))
-    weights, parameters = _tune(name, flat, seed)
-    predict = _train(name, flat.x, flat.targets, weights, seed, parameters)
-    return Student(name, lambda windows: predict(columns(windows)))
+def fit_columns(name: str, source: Source, seed: int, advice: Advice | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """What :func:`fit` does for a classical algorithm, of windows that are columns already (:func:`neurostim.columns.columns`): rows [n, d]
+    -> probabilities [n, classes]."""
+    if not advice:
+        weights, parameters = _tune(name, source, seed)
+        return _train(name, source.x, source.targets, weights, seed, parameters)
+    weights = np.ones(len(source.x), np.float32) if source.weights is None else source.weights**advice.power
+    if advice.class_weights:
+        weights = weights * (source.targets @ np.array(advice.class_weights, np.float32))
+    targets = np.eye(source.targets.shape[1], dtype=np.float32)[source.targets.argmax(1)] if advice.likeliest else source.targets
+    return _train(name, source.x, targets, weights, seed, advice.parameters)
 
 
 def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
@@ -255,10 +280,14 @@ def _train(name, flat, targets, counts, seed, parameters) -> Callable[[np.ndarra
     classes = targets.shape[1]
     flat, targets, counts = (column[counts > 0] for column in (flat, targets, counts))
     model = CLASSICAL[name](seed).set_params(**parameters)
-    if name == 'knn':  # the neighbours' mean distribution: soft labels as they are
+    if name == 'knn':  # the neighbours' mean distribution, soft labels as they are; neighbours count as rows do
         model.set_params(n_neighbors=min(model.n_neighbors, len(flat)))
-        model.fit(flat, targets)
-        return lambda rows: model.predict(rows).reshape(len(rows), classes)
+        model.fit(flat, targets * counts[:, None])
+
+        def mean(rows):
+            counted = model.predict(rows).reshape(len(rows), classes)
+            return counted / counted.sum(1, keepdims=True)
+        return mean
     if name == 'svm' and len(flat) > KERNEL_ROWS:
         some = np.random.default_rng(seed).permutation(len(flat))[:KERNEL_ROWS]
         flat, targets, counts = flat[some], targets[some], counts[some]

@@ -45,7 +45,7 @@ class Recorder:
     def __init__(self, truth, skill=lambda hard: 0.9, stop_after=None):
         self.calls, self._truth, self._skill, self._stop_after, self._lock = [], truth, skill, stop_after, threading.Lock()
 
-    def __call__(self, name, source, seed, options, capacity):
+    def __call__(self, name, source, seed, options, capacity, advice=None):
         x, hard = source.x, bool(((source.targets == 0) | (source.targets == 1)).all())
         with self._lock:
             if len(self.calls) == self._stop_after:

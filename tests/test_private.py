@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from neurostim import models, pipeline, private, report
 from neurostim.config import check, default_config
 from neurostim.errors import UserError
-from neurostim.evaluation import differential_privacy, phase
+from neurostim.evaluation import advice, differential_privacy, phase
 from neurostim.excitation import produce
 from neurostim.private import PrivacyOptions
 from neurostim.study import make_study
@@ -301,7 +301,8 @@ def test_a_run_with_a_promise_says_what_was_spent(monkeypatch, tmp_path):
     config.teacher.models, config.students = ('mlp',), ('knn',)
     config.teacher.privacy.epsilon, config.teacher.privacy.steps, config.teacher.privacy.batch = 4.0, 10, 50
     config.excite.method, config.excite.count = 'mixture', 64
-    config.evaluate.seeds, config.evaluate.interval_draws = 1, 20
+    config.evaluate.seeds, config.evaluate.interval_draws, config.evaluate.advise = 1, 20, True
+    monkeypatch.setattr(advice, 'advise', None)  # windows are not asked for advice, whatever the config says: that was not promised
     pipeline.run(config, tmp_path, say=lambda text: None)
     promised = json.loads((tmp_path / 'results.json').read_text())['privacy']['differential_privacy']
     assert promised['unit'] == 'record' and promised['delta'] == 1e-5 and 3.9 < promised['epsilon'] <= 4.0001

@@ -74,6 +74,15 @@ def test_the_card_says_what_was_measured():
     assert 'lose more than 0.03 kappa: cnn' in body and 'No differential privacy' in body
 
 
+def test_the_card_says_what_was_advised():
+    told = {'parameters': {'logisticregression__C': 0.001}, 'likeliest': True, 'power': 0, 'class_weights': []}
+    student = {**RESULTS['students'][0], 'name': 'logistic_regression', 'advice': told}
+    front, body = front_matter(release.card({**RESULTS, 'students': [*RESULTS['students'], student]}, 'other'))
+    assert [entry.get('advice') for entry in front['utility']] == [None, told]
+    assert "- logistic_regression: C = 0.001, each stimulus' likeliest class alone as its label." in body
+    assert 'advised' not in release.card(RESULTS, 'other')
+
+
 @pytest.mark.parametrize('surplus', [None, 1, 4])
 def test_the_card_says_which_stimuli_were_sifted(surplus):
     body = release.card({**RESULTS, 'stimuli': {**RESULTS['stimuli'], 'surplus': surplus}}, 'other')

@@ -30,4 +30,5 @@ def get_config():
     config.excite.surplus = 0
     config.excite.target.classes = 'auto'
     config.excite.target.concentration = 0.0
+    config.evaluate.advise = True
     return config

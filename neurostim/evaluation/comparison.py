@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -67,29 +68,30 @@ class Cache:
     def __init__(self, folder: pathlib.Path | None, content: str):
         self._folder, self._content = folder, content
 
-    def get(self, task: Task) -> np.ndarray | None:
-        """The probabilities of a finished task; None where there are none, or damaged ones."""
-        path = self._path(task)
+    def get(self, task: Task, advice: students.Advice | None = None) -> np.ndarray | None:
+        """The probabilities of a finished task, of a student that was so advised; None where there are none, or damaged ones."""
+        path = self._path(task, advice)
         if path is None or not path.exists():
             return None
         content = path.read_bytes()
         content, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
         return np.load(io.BytesIO(content), allow_pickle=False) if hashlib.sha256(content).digest() == checksum else None
 
-    def put(self, task: Task, probabilities: np.ndarray) -> None:
+    def put(self, task: Task, probabilities: np.ndarray, advice: students.Advice | None = None) -> None:
         """Keeps a finished task's probabilities, whole or not at all."""
-        path = self._path(task)
+        path = self._path(task, advice)
         if path is None:
             return
         buffer = io.BytesIO()
         np.save(buffer, probabilities.astype(np.float32), allow_pickle=False)
         write_whole(path, buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
 
-    def _path(self, task):
+    def _path(self, task, advice):
         if self._folder is None:
             return None
         recipe = students.RECIPES.get(task.student, students.RECIPE)
-        return self._folder / digest(self._content, recipe)[:16] / f'{task.student}-{task.source}-{task.seed}.npy'
+        told = () if advice is None else tuple(advice)
+        return self._folder / digest(self._content, recipe, *told)[:16] / f'{task.student}-{task.source}-{task.seed}.npy'
 
 
 def _tasks(name: str, seeds: int, sources) -> list[Task]:
@@ -105,18 +107,18 @@ def count_tasks(names: tuple[str, ...], seeds: int, few: bool) -> int:
 
 
 def train_one(task: Task, source: Source, x: np.ndarray, cache: Cache, options: training.TrainingOptions,
-              capacity: tuple[int, int]) -> np.ndarray:
+              capacity: tuple[int, int], advice: students.Advice | None = None) -> np.ndarray:
     """Probabilities [n, classes] of one student for scaled windows x [n, *shape]; kept ones where there are any.
 
     Args:
-      options, capacity: of a network, see :func:`neurostim.students.fit`.
+      options, capacity, advice: see :func:`neurostim.students.fit`.
     """
-    kept = cache.get(task)
+    kept = cache.get(task, advice)
     if kept is not None:
         return kept
-    student = students.fit(task.student, source, task.seed, options, capacity)
+    student = students.fit(task.student, source, task.seed, options, capacity, advice)
     predicted = student.predict(x)
-    cache.put(task, predicted)
+    cache.put(task, predicted, advice)
     return predicted
 
 
@@ -142,8 +144,8 @@ def better_twin(predicted: dict[str, list[np.ndarray]], y: np.ndarray) -> str:
 
 
 def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], test_x: np.ndarray, validation: tuple[np.ndarray, np.ndarray],
-              cache: Cache, networks: training.TrainingOptions,
-              progress: Callable[[int], None] = lambda done: None) -> dict[Task, np.ndarray]:
+              cache: Cache, networks: training.TrainingOptions, progress: Callable[[int], None] = lambda done: None,
+              told: Mapping[tuple[str, str], students.Advice] = types.MappingProxyType({})) -> dict[Task, np.ndarray]:
     """Trains all students and predicts the test windows.
 
     The real twin learns from true or from the teacher's labels, whichever validates better (kappa against true labels on
@@ -155,6 +157,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
       validation: (scaled x, true y) of the held-out training windows.
       networks: how these are trained, on whatever source (:func:`neurostim.students.training_options`).
       progress: called with how many are trained, of :func:`count_tasks`.
+      told: {(student, source): how it is to learn}, of :func:`neurostim.evaluation.advice.advise_all`.
 
     Returns:
       {Task(student, 'real' | 'stimuli' | 'control', seed): probabilities [test windows, classes]}.
@@ -165,7 +168,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     both = np.concatenate([test_x, validation[0]])  # the validation windows' predictions choose the twin
 
     def train(task: Task) -> np.ndarray:
-        return train_one(task, sources[task.source], both, cache, networks, capacity)
+        return train_one(task, sources[task.source], both, cache, networks, capacity, told.get((task.student, task.source)))
 
     # Another network each time, so that two threads do not compile the same one.
     few = students.learns_from_all(sources['real'])

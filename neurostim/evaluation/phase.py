@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -14,7 +15,7 @@ from neurostim import private, release, report, students, training
 from neurostim import workdir as workdirs
 from neurostim.config import flow_options, load_study, privacy_options
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
+from neurostim.evaluation import advice, association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
 from neurostim.evaluation.shadow_priors import Prior
 from neurostim.excitation import produce, store
 from neurostim.files import as_json, changes, write_whole
@@ -48,16 +49,17 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     seed = manifest['seed']
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
     names, seeds = tuple(config.students), config.evaluate.seeds
+    promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
     few = training.are_few(study.part(test=False).x)
     with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
           Progress(comparison.count_tasks(names, seeds, few), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
-            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update)
+            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update,
+            advised=config.evaluate.advise and not promised)  # advice would look at windows once more than was promised
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
-        promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
         prior = None if promised else Prior(settings.method, settings.marginals, flow_options(config))  # noisy ones are not made anew
         with contextlib.ExitStack() as stack:
             update = lambda done: None  # noqa: E731
@@ -103,13 +105,15 @@ def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
 
 
 def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
-                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None):
+                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None,
+                     advised: bool = False):
     """Trains all students and compares them: (rows of results.json, confusion matrices).
 
     Args:
       stimuli, control: :class:`neurostim.excitation.records.Stimuli`.
       draws: of the bootstrap.
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
+      advised: whether training windows advise how some learn from stimuli, and from the control (:mod:`neurostim.evaluation.advice`).
     """
     test = study.part(test=True).at_most(*comparison.TESTED)
     test_x = teacher.scaling.forward(test.x)
@@ -121,8 +125,18 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     networks = students.training_options(teacher.shift, steps)
     content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps,
                      *students.told_of_shift(teacher.shift))
-    trained = comparison.train_all(names, seeds, sources, test_x, validation, comparison.Cache(predictions, content), networks, progress)
-    return comparison.compare(names, seeds, trained, test, draws)
+    told = {}
+    if advised:
+        windows = study.part(test=False).at_most(*advice.ASKED)
+        windows = dataclasses.replace(windows, x=teacher.scaling.forward(windows.x))
+        told = advice.advise_all(names, {name: sources[name] for name in ('stimuli', 'control')}, windows, predictions)
+    cache = comparison.Cache(predictions, content)
+    trained = comparison.train_all(names, seeds, sources, test_x, validation, cache, networks, progress, told)
+    rows, matrices = comparison.compare(names, seeds, trained, test, draws)
+    for row in rows:
+        if (row['name'], 'stimuli') in told:
+            row['advice'] = told[row['name'], 'stimuli']._asdict()
+    return rows, matrices
 
 
 def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], privacy: dict | None = None) -> dict:
@@ -132,7 +146,13 @@ def assemble(study: Study, teacher: Teacher, stimuli: dict, rows: list[dict], pr
         'study': study.describe(),
         'teacher': {'models': list(teacher.names), **utility.score(test.y, teacher.probabilities(test.x))},
         'stimuli': stimuli, 'students': rows, 'privacy': privacy,
-        'notes': [*study.notes, *_limits(study), *[SHIFTED] * (teacher.shift > 0)]})
+        'notes': [*study.notes, *_limits(study), *[SHIFTED] * (teacher.shift > 0), *_advice(rows)]})
+
+
+def _advice(rows: list[dict]) -> list[str]:
+    """Remarks on who was told how to learn from stimuli."""
+    return [f'{row["name"]} learnt from stimuli as real training windows advised: {advice.in_words(row["advice"])}'
+            for row in rows if 'advice' in row]
 
 
 def _limits(study: Study) -> list[str]:
@@ -192,12 +212,13 @@ def promise(config, study: Study, teacher: Teacher, ledger: private.Ledger) -> d
             'note': PROMISES[options.unit]}
 
 
-def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int) -> dict:
+def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int,
+                    advised: bool = False) -> dict:
     """What :func:`evaluate` does, for arrays in memory and without a folder; see :func:`neurostim.evaluate`."""
     if control is None:
         settings = produce.resolve(produce.Settings(count=len(stimuli.x)), teacher)
         control = produce.generate(teacher, produce.unexcited(settings), 0, produce.CONTROL)
-    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps)
+    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps, advised=advised)
     entry = {'count': len(stimuli.x), 'class_counts': np.bincount(stimuli.label, minlength=len(study.classes)),
              'sha256': hashlib.sha256(np.ascontiguousarray(stimuli.x, '<f4')).hexdigest(),
              'method': None, 'seconds': None, 'per_second': None, 'accepted_fraction': None,
