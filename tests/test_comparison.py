@@ -359,7 +359,7 @@ def test_sifted_stimuli_count_as_often_as_they_were_made():
 def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, teacher, monkeypatch):
     told = {}
 
-    def fit(name, source, seed, options, capacity):
+    def fit(name, source, seed, options, capacity, advice):
         told[source.weights is not None, source.apart] = len(source.x)
         return students.Student(name, lambda rows: np.full((len(rows), 2), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
@@ -374,7 +374,7 @@ def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(stud
     """Twins and students of stimuli, and attackers; and what was predicted by others is not taken for theirs."""
     told = []
 
-    def fit(name, source, seed, options, capacity=None):
+    def fit(name, source, seed, options, capacity=None, advice=None):
         told.append((len(source.x), options.shift))
         return students.Student(name, lambda rows: np.full((len(rows), source.targets.shape[1]), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
