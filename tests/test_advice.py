@@ -93,7 +93,8 @@ def test_neighbours_are_told_how_frequent_classes_are():
     windows = windows_of(*blobs(3000, 0.1, 1))
     found = advice.advise('knn', source, windows)
     share = np.bincount(windows.y) / len(windows.y)
-    np.testing.assert_allclose(found.class_weights, share / source.targets.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.class_weights, share / source.targets.mean(0), rtol=0.05)
+    assert all(len(f'{weight}'.replace('0.', '').replace('.', '')) <= 2 for weight in found.class_weights)  # exact shares would tell more
     asked, truth = blobs(3000, 0.1, 2)
     kappas = [cohen_kappa_score(truth, students.fit('knn', source, 0, advice=told).predict(asked).argmax(1)) for told in (None, found)]
     assert kappas[1] > kappas[0] + 0.02

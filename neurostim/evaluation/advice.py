@@ -28,6 +28,7 @@ from neurostim.study import Study
 NAMES = tuple(students.TUNED)  # who is advised
 LABELS = {'logistic_regression': (False, True)}  # whether it learns the likeliest class alone: who learns weighted copies may do better so
 BY_SHARES = ('knn',)  # to whom classes may count as frequent as they are among real windows: of stimuli they mostly are as many
+DIGITS = 2  # of what is told of shares: whoever knew all windows' labels but one could tell this one from exact shares
 ASKED = (4000, 2**25)  # real windows that students are asked about, and numbers in them, at most
 LEARNT = (20_000, 2**24)  # stimuli, and numbers in them, that they learn from at most
 CLEARLY = 1.0  # standard errors, over groups, by which the gain in kappa must be above what held stimuli ask for
@@ -39,7 +40,8 @@ def choices(name: str, source: Source, windows: Study) -> list[students.Advice]:
     parameter, values = students.TUNED[name]
     powers = (0, *students.POWERS.get(name, ())) if source.weights is not None else (0,)
     share = np.bincount(windows.y, minlength=len(windows.classes)) / len(windows.y)
-    weights = ((), tuple((share / np.maximum(source.targets.mean(0), 1e-9)).tolist())) if name in BY_SHARES else ((),)
+    told = tuple(float(f'{weight:.{DIGITS}g}') for weight in share / np.maximum(source.targets.mean(0), 1e-9))
+    weights = ((), told) if name in BY_SHARES else ((),)
     return [students.Advice({parameter: value}, *how)
             for *how, value in itertools.product(LABELS.get(name, (False,)), powers, weights, values)]
 
