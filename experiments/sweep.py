@@ -157,7 +157,7 @@ def _digest_of(value) -> str:
 
 def _content(on: Ground, source: Source, x: np.ndarray) -> str:
     """A digest of all that the predictions for scaled windows x of a student of `source` depend on, beside its name and seed."""
-    return source.digest(x, on.student_steps, on.capacity, *students.told_of_shift(on.teacher.shift))
+    return source.digest(x, on.student_steps, on.capacity, *students.told_of_training(students.training_options(on.teacher.shift)))
 
 
 def _train(sweep: Sweep, part: Part, task: comparison.Task, source: Source, x: np.ndarray, content: str) -> np.ndarray:
@@ -210,7 +210,8 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
     results = {}
     for method in ('', *attack.methods):
         x = on.teacher.scaling.forward(dataset(sweep, part, Made(method, 0))[0].x) if method else scaled[:0]
-        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *students.told_of_shift(on.teacher.shift)]
+        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(),
+                   *students.told_of_training(students.training_options(on.teacher.shift))]
         path = folder_of(sweep, part) / 'attacks' / f'{_digest_of(content)}.json'
         try:
             results[method] = json.loads(path.read_text())

@@ -38,7 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': students.STEPS,
+        'student_steps': students.STEPS, 'student_longer': 1,
         'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0, 'advise': False},
         'release': {'licence': 'other'},
     })
@@ -79,6 +79,7 @@ def _check_numbers(config) -> None:
     """Refuses numbers out of range."""
     teacher = config.teacher
     for name, value in (('evaluate.seeds', config.evaluate.seeds), ('student_steps', config.student_steps),
+                        ('student_longer', config.student_longer), ('teacher.training.longer', teacher.training.longer),
                         ('teacher.training.steps', teacher.training.steps), ('teacher.training.batch', teacher.training.batch),
                         ('teacher.training.validations', teacher.training.validations),
                         ('teacher.training.patience', teacher.training.patience),

@@ -98,21 +98,22 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def training_options(teacher_shift: float, steps: int = STEPS) -> training.TrainingOptions:
+def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) -> training.TrainingOptions:
     """How networks are trained, twins and students of stimuli alike: on windows that are shifted as the teacher's were, if it was found
     that these may begin anywhere. Of long windows there are few to learn from, and some networks learn nothing of them as they begin.
 
     Args:
       teacher_shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
       steps: at most, of windows as they begin; see `SHIFTED_STEPS`.
+      longer: how many times as many, where these ran out (:class:`neurostim.training.TrainingOptions`).
     """
-    return training.TrainingOptions(steps=steps, shift=teacher_shift)
+    return training.TrainingOptions(steps=steps, shift=teacher_shift, longer=longer)
 
 
-def told_of_shift(teacher_shift: float) -> tuple[float, ...]:
-    """What digests are told of how far windows are shifted in training: nothing where they are not, so that what was kept before any were
-    is found."""
-    return (teacher_shift,) if teacher_shift else ()
+def told_of_training(options: training.TrainingOptions) -> tuple:
+    """What digests are told of how networks are trained beside their steps: nothing of what is not done, so that what was kept before it
+    could be is found."""
+    return (*[options.shift] * bool(options.shift), *[('longer', options.longer)] * (options.longer > 1))
 
 
 def learns_from_all(source: Source) -> bool:
@@ -132,7 +133,7 @@ def _fit_network(name, source, seed, options, capacity):
     if options.shift:
         options = dataclasses.replace(options, steps=options.steps * SHIFTED_STEPS.get(name, 1))
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
-    again = learns_from_all(source)
+    options, again = training.affordable(options, source.x), learns_from_all(source)
     if again and (capacity[0] or 0) < len(source.x):  # room for all, so that both times share a compilation
         capacity = training.rounded(len(source.x)), capacity[1]
     data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)

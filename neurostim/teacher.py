@@ -192,6 +192,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
     params, curves, skills = [], {}, []
+    options = training.affordable(options, train.x)
     together, few = (part < 0).all(), training.are_few(train.x)
 
     def fit(i, name, options, until=training.NEVER):

@@ -23,6 +23,7 @@ LEAST_BATCH = 32  # windows a step, however long they are
 FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
+LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
 
@@ -43,6 +44,8 @@ class TrainingOptions:
       shift: farthest that a window is shifted in time, end to beginning, each time that it is learnt from, as a share of its length: 0.5
         lets it begin anywhere. Such a network learns rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
         choose 0 or 0.5 by what its first member makes of held-out groups.
+      longer: how many times as many steps a second training takes, where steps ran out (`LATE`); the one that knows held windows better is
+        kept. 1 trains once. For many feature vectors only (:func:`affordable`).
     """
 
     steps: int = 2000
@@ -54,6 +57,7 @@ class TrainingOptions:
     validations: int = 20
     average: float = 0.99
     shift: float = 0.0
+    longer: int = 1
 
 
 class Examples(NamedTuple):
@@ -105,6 +109,18 @@ def are_few(x: np.ndarray) -> bool:
     """Whether windows x [n, *shape] are too few to do without those held out to stop early: then a network learns anew from all."""
     windows, numbers = FEW
     return len(x) <= windows and x.size <= numbers
+
+
+def affordable(options: TrainingOptions, x: np.ndarray) -> TrainingOptions:
+    """The options, without a longer training unless x [n, *shape] are many feature vectors: steps of other windows cost too much, and few
+    windows are overfitted before steps run out."""
+    return options if x.ndim == 2 and not are_few(x) else dataclasses.replace(options, longer=1)
+
+
+def ran_out(history: History, steps: int) -> bool:
+    """Whether a network knew held windows best when its steps had nearly run out (`LATE`)."""
+    losses = np.asarray(history.validation_loss)
+    return bool(np.isfinite(losses).any()) and float(history.step[np.nanargmin(losses)]) >= LATE * steps
 
 
 def steps_anew(history: History, held: np.ndarray) -> int:
@@ -267,12 +283,19 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
 
     Args:
       spec: (name, shape, classes, options as a tuple of pairs), hashable; what :func:`neurostim.models.create` takes.
-      until: steps after which it ends, whatever validation says; :data:`NEVER` lets validation decide.
+      until: steps after which it ends, whatever validation says; :data:`NEVER` lets validation decide, and train longer.
     """
     if spec[0] == boosted.NAME:
         from neurostim import boosting  # here: who excites grows no trees
         return boosting.fit(spec, options, key, data, validation, until)
-    return _compiled(spec, options)(key, data, validation, until)
+    once = dataclasses.replace(options, longer=1)
+    params, history = _compiled(spec, once)(key, data, validation, until)
+    if options.longer > 1 and until == NEVER and ran_out(history, options.steps):
+        further = dataclasses.replace(once, steps=options.steps * options.longer)
+        later = _compiled(spec, further)(key, data, validation, until)
+        if np.nanmin(later[1].validation_loss) < np.nanmin(history.validation_loss):
+            return later
+    return params, history
 
 
 def by_blocks(function):

@@ -370,6 +370,20 @@ def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, 
     assert set(told) == {(False, True)}  # and real windows
 
 
+def test_networks_that_may_learn_for_longer_are_not_taken_for_others(study, teacher, monkeypatch, tmp_path):
+    told = []
+
+    def fit(name, source, seed, options, capacity=None, advice=None):
+        told.append((options.steps, options.longer))
+        return students.Student(name, lambda rows: np.full((len(rows), source.targets.shape[1]), 0.5, np.float32))
+    monkeypatch.setattr(students, 'fit', fit)
+    some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
+    for longer in (1, 3, 3, 1):
+        phase.compare_students(study, teacher, some, some, ('mlp',), 1, STEPS, draws=20, predictions=tmp_path, longer=longer)
+    half = len(told) // 2
+    assert half and told == [(STEPS, 1)] * half + [(STEPS, 3)] * half  # what was kept is found
+
+
 def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(study, teacher, monkeypatch, tmp_path):
     """Twins and students of stimuli, and attackers; and what was predicted by others is not taken for theirs."""
     told = []

@@ -255,3 +255,50 @@ def test_a_step_takes_fewer_of_long_windows():
     assert training.step_windows(8, (6000, 2)) == 8
     assert training.LEAST_BATCH <= training.step_windows(128, (6000, 2)) < 64
     assert training.step_windows(128, (10**6, 2)) == training.LEAST_BATCH
+
+
+# ---------------------------------------------------------------------------------------------------- where steps run out
+
+
+SLOW = dataclasses.replace(OPTIONS, steps=40, learning_rate=2e-3, longer=4)
+
+
+def test_where_steps_ran_out_more_are_taken():
+    """As if these had been allowed at once."""
+    once, longer, allowed = (fit(blobs(200, 0), blobs(100, 1), options=dataclasses.replace(SLOW, **changed))
+                             for changed in ({'longer': 1}, {}, {'longer': 1, 'steps': 160}))
+    assert training.ran_out(once[1], 40) and equal(longer, allowed)
+    assert np.nanmin(longer[1].validation_loss) < 0.7 * np.nanmin(once[1].validation_loss)
+
+
+def test_nothing_is_trained_longer_that_had_learnt_or_that_is_told_when_to_end(learnt, monkeypatch):
+    noise = blobs(200, 0)[0], np.random.default_rng(3).integers(0, 3, 200)  # any step makes it surer of what is wrong
+    compiled, whole = [], training._compiled
+    monkeypatch.setattr(training, '_compiled', lambda spec, options: compiled.append(options.steps) or whole(spec, options))
+    overfitted = fit(noise, blobs(100, 1), options=dataclasses.replace(OPTIONS, longer=4))
+    assert not training.ran_out(overfitted[1], OPTIONS.steps) and compiled == [160]
+    data, validation = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
+    training.fit(SPEC, SLOW, jax.random.key(0), data, validation, 40)
+    assert compiled == [160, 40]
+
+
+def test_of_two_trainings_the_one_that_knows_held_windows_better_is_kept(monkeypatch):
+    """More steps at a rate that throws it off: the first stays."""
+    def worse(spec, options, whole=training._compiled):
+        train = whole(spec, options)
+        if options.steps == 40:
+            return train
+
+        def thrown(*given):
+            params, history = train(*given)
+            return jax.tree.map(jnp.zeros_like, params), history._replace(validation_loss=history.validation_loss + 9)
+        return thrown
+
+    once = fit(blobs(200, 0), blobs(100, 1), options=dataclasses.replace(SLOW, longer=1))
+    monkeypatch.setattr(training, '_compiled', worse)
+    assert equal(fit(blobs(200, 0), blobs(100, 1), options=SLOW), once)
+
+
+@pytest.mark.parametrize(('shape', 'longer'), [((2000, 3), 3), ((1400, 3), 1), ((2000, 30, 1), 1), ((2000, 6, 6, 1), 1)])
+def test_many_feature_vectors_are_learnt_for_longer(shape, longer):
+    assert training.affordable(TrainingOptions(longer=3), np.zeros(shape)) == TrainingOptions(longer=longer)

@@ -20,6 +20,7 @@ def get_config():
     # The linear one is the best of all on a few hundred feature vectors; elsewhere it is left out.
     config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'binned', 'linear', 'boosted')
     config.teacher.training.shift = -1.0
+    config.teacher.training.longer = config.student_longer = 3
     config.teacher.least_skill = 0.35
     config.teacher.weigh = True
     config.teacher.flow.steps = -1

@@ -55,7 +55,7 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
           Progress(comparison.count_tasks(names, seeds, few), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
-            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update,
+            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update, longer=config.student_longer,
             advised=config.evaluate.advise and not promised)  # advice would look at windows once more than was promised
     attacks = None
     if config.evaluate.privacy:
@@ -106,7 +106,7 @@ def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
 
 def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
                      draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None,
-                     advised: bool = False):
+                     advised: bool = False, longer: int = 1):
     """Trains all students and compares them: (rows of results.json, confusion matrices).
 
     Args:
@@ -114,6 +114,7 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
       draws: of the bootstrap.
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
       advised: whether training windows advise how some learn from stimuli, and from the control (:mod:`neurostim.evaluation.advice`).
+      steps, longer: of networks, see :func:`neurostim.students.training_options`.
     """
     test = study.part(test=True).at_most(*comparison.TESTED)
     test_x = teacher.scaling.forward(test.x)
@@ -122,9 +123,8 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made in (('stimuli', stimuli), ('control', control)):
         sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, made.surprise)
-    networks = students.training_options(teacher.shift, steps)
-    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps,
-                     *students.told_of_shift(teacher.shift))
+    networks = students.training_options(teacher.shift, steps, longer)
+    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps, *students.told_of_training(networks))
     told = {}
     if advised:
         windows = study.part(test=False).at_most(*advice.ASKED)
