@@ -36,7 +36,7 @@ DRAWS = 200  # of the bootstrap that these come from
 
 
 def choices(name: str, source: Source, windows: Study) -> list[students.Advice]:
-    """What an algorithm of `NAMES` can be advised about stimuli that classes are among windows more or less frequent than."""
+    """What an algorithm of `NAMES` can be advised about stimuli `source`; `windows` are the real ones that say how frequent classes are."""
     parameter, values = students.TUNED[name]
     powers = (0, *students.POWERS.get(name, ())) if source.weights is not None else (0,)
     share = np.bincount(windows.y, minlength=len(windows.classes)) / len(windows.y)

@@ -50,13 +50,16 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     control = produce.generate(teacher, produce.unexcited(settings), seed, produce.CONTROL)
     names, seeds = tuple(config.students), config.evaluate.seeds
     promised = (workdir / 'teacher' / workdirs.LEDGER).exists()
+    advised = config.evaluate.advise and not promised  # advice would look at windows once more than was promised
+    if advised and set(names) & set(advice.NAMES):
+        say(f'evaluate: training windows advise {" and ".join(name for name in names if name in advice.NAMES)}, then students learn')
     few = training.are_few(study.part(test=False).x)
     with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
           Progress(comparison.count_tasks(names, seeds, few), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
             study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
             seed=config.seed, predictions=workdir / 'predictions', progress=progress.update, longer=config.student_longer,
-            advised=config.evaluate.advise and not promised)  # advice would look at windows once more than was promised
+            advised=advised)
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
