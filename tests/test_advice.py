@@ -172,7 +172,7 @@ def stimuli(study, teacher):
 
 def test_only_training_windows_advise(study, teacher, stimuli, monkeypatch):
     asked = []
-    monkeypatch.setattr(advice, 'advise', lambda name, source, windows, seed: asked.append(windows))
+    monkeypatch.setattr(advice, 'advise', lambda name, source, windows: asked.append(windows))
     ns.evaluate(study, teacher, stimuli, students=('knn',), seeds=1, advise=True)
     learning = study.part(test=False)
     assert len(asked) == 2  # about stimuli and the control
@@ -212,5 +212,3 @@ def test_predictions_of_the_untold_are_not_taken_for_those_of_the_told(study, te
 def test_advice_in_words():
     told = students.Advice({'logisticregression__C': 0.01}, True, 1)._asdict()
     assert advice.in_words(told) == "C = 0.01, each stimulus' likeliest class alone as its label, sifted stimuli by their weights"
-
-

@@ -46,20 +46,19 @@ def choices(name: str, source: Source, windows: Study) -> list[students.Advice]:
             for *how, value in itertools.product(LABELS.get(name, (False,)), powers, weights, values)]
 
 
-def advise(name: str, source: Source, windows: Study, seed: int = 0) -> students.Advice | None:
+def advise(name: str, source: Source, windows: Study) -> students.Advice | None:
     """The one of :func:`choices` by which an algorithm that learns from `source` knows real windows best, by kappa, where that is clearly
     better (`CLEARLY`) than as held stimuli tune it; else None.
 
     Args:
       source: scaled stimuli.
       windows: real ones, scaled; the teacher may have learnt from them.
-      seed: of the student.
     """
     asked, source = windows.at_most(*ASKED), _at_most(source._replace(x=columns(source.x)), *LEARNT)
     flat = columns(asked.x)
 
     def said(advice):
-        return students.fit_columns(name, source, seed, advice)(flat).argmax(1)[None]
+        return students.fit_columns(name, source, 0, advice)(flat).argmax(1)[None]  # all seeds give these students alike
 
     def gain(advice):
         """(how much higher kappa is, its standard error over groups)."""
@@ -78,8 +77,8 @@ def _at_most(source, rows, numbers):
     return Source(*(None if column is None else column[:most] for column in source[:4]), apart=source.apart)
 
 
-def advise_all(names: tuple[str, ...], sources: dict[str, Source], windows: Study, folder: pathlib.Path | None = None,
-               seed: int = 0) -> dict[tuple[str, str], students.Advice]:
+def advise_all(names: tuple[str, ...], sources: dict[str, Source], windows: Study,
+               folder: pathlib.Path | None = None) -> dict[tuple[str, str], students.Advice]:
     """{(student, source): advice} for those of students `names` who can be advised about stimuli, and whom it serves.
 
     Args:
@@ -89,13 +88,13 @@ def advise_all(names: tuple[str, ...], sources: dict[str, Source], windows: Stud
     """
     def find(name, source):
         if not folder:
-            return advise(name, sources[source], windows, seed)
-        recipe = students.RECIPES.get(name, students.RECIPE)
-        path = folder / sources[source].digest(windows.x, windows.y, windows.group, 'advice', recipe, seed)[:16] / f'{name}.json'
+            return advise(name, sources[source], windows)
+        way = ASKED, LEARNT, CLEARLY, DRAWS, students.RECIPES.get(name, students.RECIPE), choices(name, sources[source], windows)
+        path = folder / sources[source].digest(windows.x, windows.y, windows.group, 'advice', *way)[:16] / f'{name}.json'
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none there, or a damaged one: it is found anew
             kept = json.loads(path.read_text())
             return kept and students.Advice(**{**kept, 'class_weights': tuple(kept['class_weights'])})
-        found = advise(name, sources[source], windows, seed)
+        found = advise(name, sources[source], windows)
         write_whole(path, json.dumps(found and found._asdict()))
         return found
 

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import pathlib
-import types
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -145,7 +144,7 @@ def better_twin(predicted: dict[str, list[np.ndarray]], y: np.ndarray) -> str:
 
 def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], test_x: np.ndarray, validation: tuple[np.ndarray, np.ndarray],
               cache: Cache, networks: training.TrainingOptions, progress: Callable[[int], None] = lambda done: None,
-              told: Mapping[tuple[str, str], students.Advice] = types.MappingProxyType({})) -> dict[Task, np.ndarray]:
+              told: Mapping[tuple[str, str], students.Advice] | None = None) -> dict[Task, np.ndarray]:
     """Trains all students and predicts the test windows.
 
     The real twin learns from true or from the teacher's labels, whichever validates better (kappa against true labels on
@@ -157,7 +156,7 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
       validation: (scaled x, true y) of the held-out training windows.
       networks: how these are trained, on whatever source (:func:`neurostim.students.training_options`).
       progress: called with how many are trained, of :func:`count_tasks`.
-      told: {(student, source): how it is to learn}, of :func:`neurostim.evaluation.advice.advise_all`.
+      told: {(student, source): how it is to learn}, of :func:`neurostim.evaluation.advice.advise_all`; None where nobody is told.
 
     Returns:
       {Task(student, 'real' | 'stimuli' | 'control', seed): probabilities [test windows, classes]}.
@@ -168,7 +167,8 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
     both = np.concatenate([test_x, validation[0]])  # the validation windows' predictions choose the twin
 
     def train(task: Task) -> np.ndarray:
-        return train_one(task, sources[task.source], both, cache, networks, capacity, told.get((task.student, task.source)))
+        advice = (told or {}).get((task.student, task.source))
+        return train_one(task, sources[task.source], both, cache, networks, capacity, advice)
 
     # Another network each time, so that two threads do not compile the same one.
     few = students.learns_from_all(sources['real'])

@@ -130,7 +130,7 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps, *students.told_of_training(networks))
     told = {}
     if advised:
-        windows = study.part(test=False).at_most(*advice.ASKED)
+        windows = study.part(test=False).at_most(*advice.ASKED)  # no more need be scaled
         windows = dataclasses.replace(windows, x=teacher.scaling.forward(windows.x))
         told = advice.advise_all(names, {name: sources[name] for name in ('stimuli', 'control')}, windows, predictions)
     cache = comparison.Cache(predictions, content)
