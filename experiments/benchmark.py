@@ -141,14 +141,18 @@ def plan(cases: dict[str, Case], config) -> list[tuple[str, Teacher, produce.Set
     return rows
 
 
+def build_of_steps(teacher: Teacher, settings: produce.Settings, steps: int, stimuli: int):
+    """Excitation of so many stimuli at once whose number of steps is part of the program, as it is not in what `produce` compiles."""
+    sampler = targets.make_sampler('threshold', teacher.population['class_share'])
+    options = engine.Options(steps, settings.learning_rate, weights=settings.weights)
+    return engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli, settings.dtype)
+
+
 def step_flops(teacher: Teacher, settings: produce.Settings, textbook: bool = False, stimuli: int = 4) -> float:
     """FLOPs of one gradient step of one stimulus: forward, backward to the searched variables, objective and Adam; with `textbook` those
     that convolutions take by their definition, whatever they are computed by."""
-    sampler = targets.make_sampler('threshold', teacher.population['class_share'])
-
     def flops(steps):
-        options = engine.Options(steps, settings.learning_rate, weights=settings.weights)
-        excite = engine.build(teacher, teacher.population, settings.method, sampler, options, stimuli, stimuli, settings.dtype)
+        excite = build_of_steps(teacher, settings, steps, stimuli)
         return jax.jit(excite).lower(jax.random.key(0), 0, teacher.networks, teacher.population).cost_analysis()['flops']
 
     with (jax.default_device(jax.devices('cpu')[0]),  # a GPU's plugin does not count
@@ -163,13 +167,11 @@ class Timed(NamedTuple):
     Attributes:
       total: stimuli a call.
       compile_seconds: what compiling took.
-      bytes_accessed: of a device's program, by XLA's analysis, a loop's body counted once; nan where it does not say.
     """
 
     run: Any
     total: int
     compile_seconds: float
-    bytes_accessed: float
 
 
 def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0, over=None) -> Timed:
@@ -177,7 +179,7 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
     call = produce.make_call(teacher, settings, over)
     key = jax.random.key(seed)
     started = time.perf_counter()
-    program = call.compile(key, teacher.networks, teacher.population)
+    call.compile(key, teacher.networks, teacher.population)
     compile_seconds, total = time.perf_counter() - started, call.count * call.devices
 
     def run(calls):
@@ -186,20 +188,24 @@ def timed_excitation(teacher: Teacher, settings: produce.Settings, seed: int = 0
             pass
         return time.perf_counter() - started
 
-    return Timed(run, total, compile_seconds, (program.cost_analysis() or {}).get('bytes accessed', math.nan))
+    return Timed(run, total, compile_seconds)
 
 
-def step_bytes(teacher: Teacher, settings: produce.Settings, timed: Timed) -> float:
-    """Bytes that one gradient step of one stimulus reads and writes: the program's less those of a program without steps."""
-    still = timed_excitation(teacher, dataclasses.replace(settings, steps=0))
-    return (timed.bytes_accessed - still.bytes_accessed) / settings.lanes
+def step_bytes(teacher: Teacher, settings: produce.Settings) -> float:
+    """Bytes that one gradient step of one stimulus reads and writes: a program's, of whose loop XLA's analysis counts the body
+    once, less those of a program without steps; nan where it does not say."""
+    moved = []
+    for steps in (2, 0):
+        program = devices.OverDevices(build_of_steps(teacher, settings, steps, settings.lanes), settings.lanes).compile(
+            jax.random.key(0), teacher.networks, teacher.population)
+        moved.append((program.cost_analysis() or {}).get('bytes accessed', math.nan))
+    return (moved[0] - moved[1]) / settings.lanes
 
 
 def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> dict[str, Any]:
     """One row, but for its fractions of the peak and of the roofline."""
     reset = reset_peak_memory()
-    timed = timed_excitation(teacher, settings, config.seed)
-    run, total, compile_seconds, _ = timed
+    run, total, compile_seconds = timed_excitation(teacher, settings, config.seed)
     run(1)
     once = run(1)
     calls = max(1, math.ceil(config.seconds / once))
@@ -209,7 +215,7 @@ def measure(name: str, teacher: Teacher, settings: produce.Settings, config) -> 
     rates = [total / s for s in seconds]
     memory, kind = peak_memory(reset)
     flops, textbook, median = step_flops(teacher, settings), step_flops(teacher, settings, textbook=True), statistics.median(rates)
-    moved = step_bytes(teacher, settings, timed) if settings.steps and settings.method != 'generator' else math.nan
+    moved = step_bytes(teacher, settings) if settings.steps and settings.method != 'generator' else math.nan
     return {
         'model': name, 'members': list(teacher.names), 'shape': list(teacher.shape), 'method': settings.method, 'batch': settings.batch,
         'lanes': settings.lanes, 'steps': settings.steps, 'dtype': settings.dtype, 'devices': jax.local_device_count(),

@@ -6,6 +6,7 @@ program holds no collective.
 
 from __future__ import annotations
 
+import copy
 import os
 
 import jax
@@ -65,33 +66,41 @@ class OverDevices:
     """
 
     def __init__(self, excite, count: int, devices=None):
-        """Takes `excite`, (key, first, networks, population) -> Excited of `count` stimuli; devices are all of this process's unless
+        """Takes `excite`, (key, first, networks, population, *last) -> Excited of `count` stimuli; devices are all of this process's unless
         given."""
         devices = devices or jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ('device',), devices=devices, axis_types=(AxisType.Auto,))
 
-        def on_one(key, firsts, networks, population):
-            return excite(key, firsts[0], networks, population)
+        def on_one(key, firsts, constants):
+            return excite(key, firsts[0], *constants)
 
         self.count, self.devices = count, len(devices)
-        self._run = self._jitted = jax.jit(jax.shard_map(
-            on_one, mesh=mesh, in_specs=(P(), P('device'), P(), P()), out_specs=P('device'), check_vma=False))
+        self._jitted = jax.jit(jax.shard_map(
+            on_one, mesh=mesh, in_specs=(P(), P('device'), P()), out_specs=P('device'), check_vma=False))
+        self._compiled = []  # at most one program, which copies share
         self._everywhere, self._apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
-        self._given = self._placed = ()
+        self._last = self._given = self._placed = ()
+
+    def with_last(self, *last) -> OverDevices:
+        """The same program, whose last arguments are these."""
+        other = copy.copy(self)
+        other._last, other._given, other._placed = last, (), ()
+        return other
 
     def compile(self, key, networks, population):
         """Compiles for arguments of these shapes without making anything; later calls take such arguments alone. Returns the program."""
-        if self._run is self._jitted:
-            self._run = self._jitted.lower(*self._place(key, [0] * self.devices, networks, population)).compile()
-        return self._run
+        if not self._compiled:
+            self._compiled.append(self._jitted.lower(*self._place(key, [0] * self.devices, networks, population)).compile())
+        return self._compiled[0]
 
     def __call__(self, key, firsts, networks, population):
-        return self._run(*self._place(key, firsts, networks, population))
+        run = self._compiled[0] if self._compiled else self._jitted
+        return run(*self._place(key, firsts, networks, population))
 
-    def _place(self, key, firsts, *constants):
-        if not self._given or any(a is not b for a, b in zip(self._given, constants, strict=True)):  # once, not with every batch
-            self._given, self._placed = constants, jax.device_put(constants, self._everywhere)
-        return jax.device_put(key, self._everywhere), jax.device_put(np.asarray(firsts, np.int32), self._apart), *self._placed
+    def _place(self, key, firsts, *given):
+        if not self._given or any(a is not b for a, b in zip(self._given, given, strict=True)):  # once, not with every batch
+            self._given, self._placed = given, jax.device_put((*given, *self._last), self._everywhere)
+        return jax.device_put(key, self._everywhere), jax.device_put(np.asarray(firsts, np.int32), self._apart), self._placed
 
 
 def join(coordinator: str, processes: int, process: int) -> None:

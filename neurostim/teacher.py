@@ -34,7 +34,7 @@ LEFT_OUT = ', left out'  # ends the name under which the curves of such a member
 COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # each is itself alone, so that what is compiled for one can be kept
 class Teacher:
     """A trained committee and everything that excitation needs; no recording is in it.
 

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 from neurostim import devices, training
+from neurostim.excitation import marginals
 from neurostim.study import make_study
 from neurostim.teacher import train_teacher
 
 devices.make_repeatable()
+# Every teacher's windows are compared with draws: of a test's few windows so many say as much. `test_marginals` takes all.
+USUAL_DRAWS, marginals.DRAWS = marginals.DRAWS, 2048
 if jax.__version_info__[:2] == (0, 10):  # others may not know the flag, and XLA ends the process at one that it does not know
     # Programs of tests are compiled far more often than run: without fusions by MLIR that takes a third of the time.
     os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'

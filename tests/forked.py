@@ -112,6 +112,8 @@ def main() -> None:
     import experiments.run  # noqa: F401
     from neurostim import config  # noqa: F401
     from neurostim.evaluation import phase  # noqa: F401
+    from neurostim.excitation import marginals
+    marginals.DRAWS, marginals.SEEN = 1024, 192  # of a test's few windows these many draws say as much
     for line in sys.stdin:
         with warnings.catch_warnings(action='ignore'):  # JAX warns of forks: there is no thread yet that could hold a lock
             pid = os.fork()

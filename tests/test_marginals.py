@@ -4,11 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import USUAL_DRAWS
 
 from neurostim.excitation import flow, marginals, moments, parameterisation, targets
 from neurostim.excitation.population import fit_population, gaussian
 
 QUICK_COMPILE = True
+
+
+@pytest.fixture(autouse=True, scope='module')
+def all_draws():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marginals, 'DRAWS', USUAL_DRAWS)
+        yield
 
 
 def skewed(shape, n=1500, seed=0):

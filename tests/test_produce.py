@@ -16,7 +16,7 @@ import pytest
 from neurostim import devices
 from neurostim import teacher as teachers
 from neurostim.errors import UserError
-from neurostim.excitation import produce, store
+from neurostim.excitation import engine, produce, store, targets
 from neurostim.excitation.produce import Settings, TargetSettings
 
 QUICK_COMPILE = True
@@ -28,20 +28,10 @@ def digest(x):
     return hashlib.sha256(np.ascontiguousarray(x, '<f4').tobytes()).hexdigest()
 
 
-@pytest.fixture(scope='module', autouse=True)
-def fresh_call():
-    """Calls are kept from one test to the next: what they make depends on their arguments alone. Returns what compiles a new one."""
-    kept, make_call = {}, produce.make_call
-
-    def cached(teacher, settings):
-        key = id(teacher), dataclasses.replace(settings, count=0)
-        if key not in kept:
-            kept[key] = (make_call(teacher, settings), teacher)  # the teacher too, so that no other one gets its id
-        return kept[key][0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(produce, 'make_call', cached)
-        yield make_call
+def fresh_call(teacher, settings):
+    """A call that no other one has compiled yet."""
+    produce._program.cache_clear()
+    return produce.make_call(teacher, settings)
 
 
 @pytest.fixture(scope='module')
@@ -161,7 +151,7 @@ def test_classes_come_as_asked(teacher):
         assert np.mean(found.label == 1) == pytest.approx(share, abs=0.1)
 
 
-def test_batches_share_one_compilation(teacher, fresh_call):
+def test_batches_share_one_compilation(teacher):
     settings = produce.resolve(SETTINGS, teacher)
     call = fresh_call(teacher, settings)
     total = call.count * call.devices
@@ -184,6 +174,24 @@ def test_batches_share_one_compilation(teacher, fresh_call):
     again = dict(produce.stream(call, key, teacher, [total, 0]))
     np.testing.assert_array_equal(again[0].x, first.x)
     assert np.abs(again[total].x - first.x).max() > 0.01
+
+
+@pytest.mark.parametrize('pace', [{'steps': 2, 'learning_rate': 0.3}, {'steps': 7, 'learning_rate': 0.02}])
+def test_paces_share_one_compilation(teacher, pace):
+    """And make what a program of their own would, bit by bit (XLA leaves out the loop of a single step, and some last digits are others)."""
+    settings = produce.resolve(SETTINGS, teacher)
+    produce.generate(teacher, settings)
+    compiled = produce._program.cache_info().misses
+    settings = dataclasses.replace(settings, count=settings.batch, **pace)
+    made = produce.generate(teacher, settings, 5)
+    assert produce._program.cache_info().misses == compiled
+    sampler = targets.make_sampler('dirichlet', np.full(2, 0.5), concentration=settings.target.concentration)
+    options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
+    own = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes)
+    key = jax.random.fold_in(jax.random.key(5), produce.EXCITED)
+    alone = jax.jit(own)(key, 0, teacher.networks, teacher.population)
+    np.testing.assert_array_equal(teacher.scaling.inverse(np.asarray(alone.x)), made.x)
+    np.testing.assert_array_equal(alone.probabilities, made.probabilities)
 
 
 def test_batches_come_in_order_whatever_devices_make_them(teacher):
@@ -210,7 +218,7 @@ def test_few_digits_serve_the_search_alone(teacher):
     np.testing.assert_allclose(few.probabilities, teacher.probabilities(few.x), atol=1e-5)
 
 
-def test_compiling_makes_nothing_and_changes_nothing(teacher, fresh_call):
+def test_compiling_makes_nothing_and_changes_nothing(teacher):
     settings = produce.resolve(SETTINGS, teacher)
     plain, ahead = fresh_call(teacher, settings), fresh_call(teacher, settings)
     key = jax.random.key(5)

@@ -228,6 +228,7 @@ def test_a_way_that_no_network_learns_from_is_not_taken(teacher, study, monkeypa
     monkeypatch.setattr(produce, 'generate', generate)
     monkeypatch.setattr(produce, 'resolve', lambda settings, teacher: settings)
     monkeypatch.setattr(rehearsal, 'STIMULI', (400, 400, 1))
+    monkeypatch.setattr(rehearsal, 'NETWORK_STEPS', 150)
     monkeypatch.setattr(rehearsal, 'ways', lambda population: [{'method': 'modulated'}, {'method': 'banded'}])
     chosen = []
     for network in (None, 'cnn'):

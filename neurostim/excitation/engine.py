@@ -11,7 +11,6 @@ none idles.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -88,7 +87,7 @@ class Lanes(NamedTuple):
     optimiser: Any
 
 
-def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def adam(learning_rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
     """`optax.adam`, which divides moments by one number a lane. XLA turns that into a product or does not, depending on what else it does,
     and last digits would be others on one device than on several: here it is a product."""
     def init(params):
@@ -118,7 +117,7 @@ class Steps(NamedTuple):
     update: Callable
 
 
-def langevin(rate: float, temperature: float) -> Steps:
+def langevin(rate, temperature: float) -> Steps:
     """Steps that sample instead of search: v <- v - rate * gradient + sqrt(2 * rate * temperature) * standard normal noise.
 
     The unadjusted Langevin algorithm (Roberts & Tweedie 1996, Bernoulli 2, 341). Where gradients are those of an energy U, v comes to
@@ -128,7 +127,7 @@ def langevin(rate: float, temperature: float) -> Steps:
     def update(gradients, key):
         leaves, structure = jax.tree.flatten(gradients)
         key, *keys = jax.random.split(key, 1 + len(leaves))
-        scale = math.sqrt(2 * rate * temperature)
+        scale = jnp.sqrt(2 * rate * temperature)
         return structure.unflatten([scale * jax.random.normal(own, leaf.shape, leaf.dtype) - rate * leaf
                                     for own, leaf in zip(keys, leaves, strict=True)]), key
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +30,7 @@ EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
 CPU_LANES = (100_000, 128)  # numbers in all lanes, and lanes at most: with their activations they fit a core's cache
 ACCELERATOR_LANES = (2**21, 8192)
+PROGRAMS = 16  # compiled ones that are kept
 CPU_ROUNDS = 8  # times that many stimuli a call: less is paid for calls
 
 
@@ -246,16 +249,42 @@ def _sampler(target: TargetSettings, share, similarity):
     return targets.make_sampler(class_share=share, similarity=similarity, **given)
 
 
-def make_call(teacher: Teacher, settings: Settings, over=None):
-    """Builds what makes stimuli by resolved settings: a :class:`neurostim.devices.OverDevices`, over all devices unless some are given."""
+class Pace(NamedTuple):
+    """What a compiled excitation takes as arguments, so that for other values none is compiled anew.
+
+    Attributes:
+      steps: int32, of each stimulus.
+      learning_rate: float32.
+    """
+
+    steps: np.ndarray
+    learning_rate: np.ndarray
+
+
+def make_call(teacher: Teacher, settings: Settings, over=None) -> devices.OverDevices:
+    """What makes stimuli by resolved settings, over all devices unless some are given. Settings that differ in count and :class:`Pace`
+    alone share a program, as many in a rehearsal do: to compile one takes longer than to make some thousand stimuli."""
+    pace = Pace(np.int32(settings.steps), np.float32(settings.learning_rate))
+    alike = dataclasses.replace(settings, count=0, steps=min(settings.steps, 1), learning_rate=0.0)  # without steps no gradient is compiled
+    return _program(teacher, alike, over and tuple(over)).with_last(pace)
+
+
+@functools.lru_cache(PROGRAMS)
+def _program(teacher: Teacher, settings: Settings, over: tuple | None) -> devices.OverDevices:
+    """Excitation by settings of which the :class:`Pace` is not read, but whether there are steps: it is the last argument."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     heads = [np.asarray(member['head']['kernel']) for member in teacher.params if 'head' in member]
     similarity = targets.class_similarity(heads, classes)
     sampler = _sampler(settings.target, share, similarity)
-    options = engine.Options(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)})
-    excite = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes, settings.dtype,
-                          settings.surplus)
+    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(engine.Options)}
+
+    def excite(key, first, networks, population, pace):
+        options = engine.Options(**{**given, **(pace._asdict() if settings.steps else {})})
+        paced = engine.build(teacher, teacher.population, settings.method, sampler, options, settings.batch, settings.lanes,
+                             settings.dtype, settings.surplus)
+        return paced(key, first, networks, population)
+
     return devices.OverDevices(excite, settings.batch, over)
 
 
