@@ -178,7 +178,7 @@ def test_batches_share_one_compilation(teacher):
 
 @pytest.mark.parametrize('pace', [{'steps': 2, 'learning_rate': 0.3}, {'steps': 7, 'learning_rate': 0.02}])
 def test_paces_share_one_compilation(teacher, pace):
-    """And make what a program of their own would, bit by bit (XLA leaves out the loop of a single step, and some last digits are others)."""
+    """And make what a program of their own would, bit by bit; but of a single step XLA leaves out the loop, and last digits may differ."""
     settings = produce.resolve(SETTINGS, teacher)
     produce.generate(teacher, settings)
     compiled = produce._program.cache_info().misses
