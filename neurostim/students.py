@@ -113,7 +113,7 @@ def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) 
 def told_of_training(options: training.TrainingOptions) -> tuple:
     """What digests are told of how networks are trained beside their steps: nothing of what is not done, so that what was kept before it
     could be is found."""
-    return (*[options.shift] * bool(options.shift), *[('longer', options.longer)] * (options.longer > 1))
+    return (*[options.shift] * bool(options.shift), *[('longer', options.longer, training.LONGER_NUMBERS)] * (options.longer > 1))
 
 
 def learns_from_all(source: Source) -> bool:

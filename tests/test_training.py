@@ -299,6 +299,7 @@ def test_of_two_trainings_the_one_that_knows_held_windows_better_is_kept(monkeyp
     assert equal(fit(blobs(200, 0), blobs(100, 1), options=SLOW), once)
 
 
-@pytest.mark.parametrize(('shape', 'longer'), [((2000, 3), 3), ((1400, 3), 1), ((2000, 30, 1), 1), ((2000, 6, 6, 1), 1)])
-def test_many_feature_vectors_are_learnt_for_longer(shape, longer):
+@pytest.mark.parametrize(('shape', 'longer'), [
+    ((2000, 3), 3), ((1400, 3), 1), ((2000, 99, 5), 3), ((2000, 257, 2), 1), ((2000, 6, 6, 1), 3)])
+def test_many_small_windows_are_learnt_for_longer(shape, longer):
     assert training.affordable(TrainingOptions(longer=3), np.zeros(shape)) == TrainingOptions(longer=longer)
