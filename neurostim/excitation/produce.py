@@ -30,7 +30,7 @@ EXCITED, CONTROL = 0, 1  # uses of the seed
 LEAST_SHARD = 4096  # stimuli
 CPU_LANES = (100_000, 128)  # numbers in all lanes, and lanes at most: with their activations they fit a core's cache
 ACCELERATOR_LANES = (2**21, 8192)
-PROGRAMS = 16  # compiled ones that are kept
+PROGRAMS = 2  # compiled ones that are kept: each takes some 100 MiB, and a rehearsal tries all paces of a method one after another
 CPU_ROUNDS = 8  # times that many stimuli a call: less is paid for calls
 
 
