@@ -266,7 +266,7 @@ def make_call(teacher: Teacher, settings: Settings, over=None) -> devices.OverDe
     alone share a program, as many in a rehearsal do: to compile one takes longer than to make some thousand stimuli."""
     pace = Pace(np.int32(settings.steps), np.float32(settings.learning_rate))
     alike = dataclasses.replace(settings, count=0, steps=min(settings.steps, 1), learning_rate=0.0)  # without steps no gradient is compiled
-    return _program(teacher, alike, over and tuple(over)).with_last(pace)
+    return _program(teacher, alike, None if over is None else tuple(over)).with_last(pace)
 
 
 @functools.lru_cache(PROGRAMS)
