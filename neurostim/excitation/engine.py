@@ -31,7 +31,7 @@ AMORTISED = 'amortised'  # the method that is no parameterisation of one stimulu
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to search.
+    """How to search. Steps and learning rate may be traced.
 
     Attributes:
       steps: gradient steps a stimulus (most, with acceptance).
@@ -87,7 +87,7 @@ class Lanes(NamedTuple):
     optimiser: Any
 
 
-def adam(learning_rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def adam(learning_rate: float | jax.Array, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
     """`optax.adam`, which divides moments by one number a lane. XLA turns that into a product or does not, depending on what else it does,
     and last digits would be others on one device than on several: here it is a product."""
     def init(params):
@@ -117,7 +117,7 @@ class Steps(NamedTuple):
     update: Callable
 
 
-def langevin(rate, temperature: float) -> Steps:
+def langevin(rate: float | jax.Array, temperature: float) -> Steps:
     """Steps that sample instead of search: v <- v - rate * gradient + sqrt(2 * rate * temperature) * standard normal noise.
 
     The unadjusted Langevin algorithm (Roberts & Tweedie 1996, Bernoulli 2, 341). Where gradients are those of an energy U, v comes to

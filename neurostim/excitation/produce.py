@@ -271,7 +271,8 @@ def make_call(teacher: Teacher, settings: Settings, over=None) -> devices.OverDe
 
 @functools.lru_cache(PROGRAMS)
 def _program(teacher: Teacher, settings: Settings, over: tuple | None) -> devices.OverDevices:
-    """Excitation by settings of which the :class:`Pace` is not read, but whether there are steps: it is the last argument."""
+    """What makes stimuli by all settings that differ in count and pace alone; the :class:`Pace` is its last argument. Of `settings.steps`
+    only whether there are any is read."""
     classes = len(teacher.classes)
     share = np.full(classes, 1 / classes) if settings.target.classes == 'uniform' else teacher.population['class_share']
     heads = [np.asarray(member['head']['kernel']) for member in teacher.params if 'head' in member]
