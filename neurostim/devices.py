@@ -75,27 +75,25 @@ class OverDevices:
             return excite(key, firsts[0], *constants)
 
         self.count, self.devices = count, len(devices)
-        self._jitted = jax.jit(jax.shard_map(
+        self._run = self._jitted = jax.jit(jax.shard_map(
             on_one, mesh=mesh, in_specs=(P(), P('device'), P()), out_specs=P('device'), check_vma=False))
-        self._compiled = []  # at most one program, which copies share
         self._everywhere, self._apart = NamedSharding(mesh, P()), NamedSharding(mesh, P('device'))
         self._last = self._given = self._placed = ()
 
     def with_last(self, *last) -> OverDevices:
-        """The same program, whose last arguments are these."""
+        """The same function, whose last arguments are these; JAX compiles it once for all of them."""
         other = copy.copy(self)
         other._last, other._given, other._placed = last, (), ()
         return other
 
     def compile(self, key, networks, population):
         """Compiles for arguments of these shapes without making anything; later calls take such arguments alone. Returns the program."""
-        if not self._compiled:
-            self._compiled.append(self._jitted.lower(*self._place(key, [0] * self.devices, networks, population)).compile())
-        return self._compiled[0]
+        if self._run is self._jitted:
+            self._run = self._jitted.lower(*self._place(key, [0] * self.devices, networks, population)).compile()
+        return self._run
 
     def __call__(self, key, firsts, networks, population):
-        run = self._compiled[0] if self._compiled else self._jitted
-        return run(*self._place(key, firsts, networks, population))
+        return self._run(*self._place(key, firsts, networks, population))
 
     def _place(self, key, firsts, *given):
         if not self._given or any(a is not b for a, b in zip(self._given, given, strict=True)):  # once, not with every batch
