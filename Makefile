@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test test-slow bench lint clean
 
 $(VENV)/.installed: setup.py requirements.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
@@ -14,7 +14,10 @@ demo: $(VENV)/.installed
 	@$(RUN) -m experiments.run --config=experiments/configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.installed
-	@$(RUN) -m pytest --numprocesses=auto --dist=loadfile
+	@$(RUN) -m pytest --numprocesses=auto --dist=loadfile -m 'not slow'
+
+test-slow: $(VENV)/.installed
+	@$(RUN) -m pytest --numprocesses=auto --dist=loadfile -m slow
 
 lint: $(VENV)/.installed
 	@$(RUN) -m ruff check .

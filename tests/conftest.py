@@ -24,8 +24,9 @@ devices.make_repeatable()
 # Every teacher's windows are compared with draws: of a test's few windows so many say as much. `test_marginals` takes all.
 USUAL_DRAWS, marginals.DRAWS = marginals.DRAWS, 2048
 if jax.__version_info__[:2] == (0, 10):  # others may not know the flag, and XLA ends the process at one that it does not know
-    # Programs of tests are compiled far more often than run: without fusions by MLIR that takes a third of the time.
-    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
+    # Programs of tests are compiled far more often than run: without fusions by MLIR that takes a third of the time, and in one piece,
+    # as another worker has the other core, less again.
+    os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 
 
 @contextlib.contextmanager

@@ -93,11 +93,29 @@ def test_neighbours_are_told_how_frequent_classes_are():
     windows = windows_of(*blobs(3000, 0.1, 1))
     found = advice.advise('knn', source, windows)
     share = np.bincount(windows.y) / len(windows.y)
-    np.testing.assert_allclose(found.class_weights, share / source.targets.mean(0), rtol=0.05)
-    assert all(len(f'{weight}'.replace('0.', '').replace('.', '')) <= 2 for weight in found.class_weights)  # exact shares would tell more
+    octaves = np.log2(found.class_weights)
+    np.testing.assert_allclose(octaves, np.log2(share / source.targets.mean(0)), atol=0.26)
+    np.testing.assert_allclose(2 * octaves, np.round(2 * octaves), atol=0.01)
     asked, truth = blobs(3000, 0.1, 2)
     kappas = [cohen_kappa_score(truth, students.fit('knn', source, 0, advice=told).predict(asked).argmax(1)) for told in (None, found)]
     assert kappas[1] > kappas[0] + 0.02
+
+
+def test_what_is_told_of_shares_seldom_tells_one_window(monkeypatch):
+    """Who knows all windows but one, and what is told, must not know whether it was there. Exact shares are the positive control."""
+    x, y = blobs(500, 0.5, 0)
+    source = synthetic_source(x, one_hot(y))
+
+    def tells():
+        """Of how many of 20 studies of 200 windows something else is told without the first."""
+        studies = [windows_of(*blobs(200, 0.1 + 0.02 * seed, seed)) for seed in range(20)]
+        told = [[advice.choices('knn', source, each)[-1].class_weights for each in (study, study.take(np.arange(1, 200)))]
+                for study in studies]
+        return sum(whole != without for whole, without in told)
+
+    assert tells() <= 1
+    monkeypatch.setattr(advice, '_told', tuple)
+    assert tells() == 20
 
 
 def test_neighbours_count_as_they_are_told():

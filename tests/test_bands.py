@@ -92,6 +92,7 @@ def drawn():
     return x, y, [np.asarray(several(jax.random.split(jax.random.key(label), 400), label)) for label in (0, 1)], population
 
 
+@pytest.mark.slow
 def test_of_draws_is_seen_what_is_seen_of_windows(drawn):
     x, y, draws, _ = drawn
     for label in (0, 1):

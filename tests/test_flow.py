@@ -40,6 +40,7 @@ def draws(population, shape, label, count=400):
     return np.asarray(jax.jit(jax.vmap(lambda key: flow.draw(population, shape, key, label)))(jax.random.split(jax.random.key(1), count)))
 
 
+@pytest.mark.slow
 def test_draws_are_like_the_windows_of_their_class(optimised):
     x, y = waves(800, seed=1)
     for label in (0, 1):
@@ -74,6 +75,7 @@ def rings(n, seed=0):
     return (x + 0.05 * rng.normal(size=x.shape)).astype(np.float32), y
 
 
+@pytest.mark.slow
 def test_vectors_are_drawn_from_where_their_class_is(optimised):
     """On a ring, which no Gaussian knows: its draws would be inside it as well."""
     x, y = rings(1500)

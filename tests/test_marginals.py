@@ -59,6 +59,7 @@ def test_draws_have_the_windows_quantiles(shape, kind, method):
     assert right < wrong / 2
 
 
+@pytest.mark.slow
 def test_a_flows_vectors_have_the_features_quantiles(monkeypatch):
     """Features that are mostly 0, of which a flow that has hardly learnt makes a smear; of time series it keeps its own."""
     monkeypatch.setattr(moments, 'NUMBERS', 4 * 512)

@@ -157,6 +157,7 @@ def small_study(n=160):
     return make_study('small', x, y, subject, test=np.arange(n) // 2 % 4 == 3)
 
 
+@pytest.mark.slow
 def test_a_pipeline_learns_from_members_alone():
     study = small_study()
     pipeline = shadows.make_pipeline(study.shape, 2, SMALL)
@@ -270,6 +271,7 @@ def features_study(n, d):
     return make_study('features', x, rng.integers(0, 2, n), np.arange(n) * 10 // n, test=np.arange(n) % 5 == 4)
 
 
+@pytest.mark.slow
 def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
     """Of as many numbers, what is fitted to a hundred windows is theirs, and what is fitted to thousands hardly."""
     found = {}
@@ -288,7 +290,7 @@ def test_a_prior_of_few_windows_gives_them_away_and_one_of_many_does_not():
 FLOW = FlowOptions(steps=100, width=8, batch=32)
 
 
-@pytest.mark.parametrize('method', ['mixture', 'leaves', 'matched'])  # the last of a flow's draws
+@pytest.mark.parametrize('method', ['mixture', 'leaves', pytest.param('matched', marks=pytest.mark.slow)])  # the last of a flow's draws
 def test_a_prior_learns_from_members_alone(method, monkeypatch):
     monkeypatch.setattr(moments, 'NUMBERS', 8 * 512)  # few draws do
     study = features_study(200, 8)
@@ -300,6 +302,7 @@ def test_a_prior_learns_from_members_alone(method, monkeypatch):
         np.testing.assert_array_equal(getattr(ours[''], name), getattr(theirs[''], name))
 
 
+@pytest.mark.slow
 def test_a_flow_of_vectors_is_attacked_as_other_priors_are():
     """Its draws say little of noise in six numbers; members' own windows in their place say who they are, and nobody tells who was not
     asked."""
@@ -333,6 +336,7 @@ def test_a_stationary_prior_does_not_tell_windows_apart_where_one_of_windows_as_
     assert found['stationary']['auc_ci95'][0] < 0.52 and found['stationary']['auc'] < 0.54
 
 
+@pytest.mark.slow
 def test_windows_too_large_for_pipelines_are_attacked_through_their_prior(monkeypatch):
     """Where the statistics are fitted anew; a method that trains a network says that it is not."""
     monkeypatch.setattr(shadows, 'LARGEST', 10)

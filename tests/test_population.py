@@ -325,6 +325,7 @@ def test_a_rare_class_of_long_windows_is_not_thinned_out(monkeypatch):
         assert abs(made.std(1).mean() / (strength / np.sqrt(2)) - 1) < 0.25
 
 
+@pytest.mark.slow
 def test_modulated_draws_of_long_windows_have_their_classes_bands():
     """Two classes of noise in windows of 3000 samples, one strong in a band: draws have the power of each band, and no more scatter."""
     rng, time = np.random.default_rng(0), 3000

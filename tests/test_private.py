@@ -255,6 +255,7 @@ def test_a_private_teacher_learns_and_can_be_excited(trained):
     np.testing.assert_array_equal(teacher.scaling.forward(test.x), test.x)  # constants, not statistics
 
 
+@pytest.mark.slow
 def test_an_audit_finds_what_is_there(trained):
     """Without noise canaries are learnt by heart and betrayed; with it the bound is not broken."""
     _, _, ledger = trained

@@ -275,6 +275,7 @@ def test_one_device_equals_eight(written, eight):
         assert (eight[0] / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_optimised_programs_agree_whatever_the_devices_and_rounds(teacher, tmp_path):
     """XLA optimises a program for several devices in another order of passes; in the first two lanes count their steps apart, one
     device's last two are the same stimuli in one round of lanes a call and in three."""

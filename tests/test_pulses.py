@@ -184,6 +184,7 @@ def test_what_is_said_of_another_kind(two_kinds):
     np.testing.assert_allclose(np.median(np.exp(before[many])), 1 - 0.35, atol=0.06)
 
 
+@pytest.mark.slow
 def test_draws_have_another_kind_where_their_class_has(two_kinds):
     x, y, _, real = two_kinds
     population = {**pulsed(x, y, 2, 0), 'class_share': np.full(2, 0.5), 'bounds': np.array([-50.0, 50.0])}
@@ -248,6 +249,7 @@ def test_its_derivative_is_that_of_finite_differences(found):
         np.testing.assert_allclose((slope[name] * step).sum(), (ahead - behind) / (2 * h), rtol=0.05, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_draws_have_the_pulses_of_their_class(found, drawn):
     x, y, real = found
     draws, made_for = drawn

@@ -255,6 +255,7 @@ def own(path, folder, *arguments):
     return (f'--config={CONFIGS / "own_study.py"}', f'--config.study.path={path}', f'--workdir={folder}', *OWN, *arguments)
 
 
+@pytest.mark.slow
 def test_inhibition_and_shadows_from_the_command_line(runner, tiny, tmp_path):
     folder = tmp_path / 'anonymous'
     small = ('--config.study.subjects=8', '--config.study.minutes_per_subject=60', '--config.students=knn', '--config.excite.count=64')
@@ -272,6 +273,7 @@ def test_inhibition_and_shadows_from_the_command_line(runner, tiny, tmp_path):
     assert_refused(refused, 'identity')
 
 
+@pytest.mark.slow
 def test_an_own_study_from_its_file_to_results(runner, tmp_path):
     """The order of phases is enforced; excitation needs no recording; a file that goes bad later leaves the results as they are. Of three
     people one is held out, from whom there is no interval."""

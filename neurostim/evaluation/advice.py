@@ -28,7 +28,7 @@ from neurostim.study import Study
 NAMES = tuple(students.TUNED)  # who is advised
 LABELS = {'logistic_regression': (False, True)}  # whether it learns the likeliest class alone: who learns weighted copies may do better so
 BY_SHARES = ('knn',)  # to whom classes may count as frequent as they are among real windows: of stimuli they mostly are as many
-DIGITS = 2  # of what is told of shares: whoever knew all windows' labels but one could tell this one from exact shares
+AN_OCTAVE = 2  # values that a told share has between one and its double: from finer ones who knows all windows but one could tell this one
 ASKED = (4000, 2**25)  # real windows that students are asked about, and numbers in them, at most
 LEARNT = (20_000, 2**24)  # stimuli, and numbers in them, that they learn from at most
 CLEARLY = 1.0  # standard errors, over groups, by which the gain in kappa must be above what held stimuli ask for
@@ -40,8 +40,7 @@ def choices(name: str, source: Source, windows: Study) -> list[students.Advice]:
     parameter, values = students.TUNED[name]
     powers = (0, *students.POWERS.get(name, ())) if source.weights is not None else (0,)
     share = np.bincount(windows.y, minlength=len(windows.classes)) / len(windows.y)
-    told = tuple(float(f'{weight:.{DIGITS}g}') for weight in share / np.maximum(source.targets.mean(0), 1e-9))
-    weights = ((), told) if name in BY_SHARES else ((),)
+    weights = ((), _told(share / np.maximum(source.targets.mean(0), 1e-9))) if name in BY_SHARES else ((),)
     return [students.Advice({parameter: value}, *how)
             for *how, value in itertools.product(LABELS.get(name, (False,)), powers, weights, values)]
 
@@ -69,6 +68,12 @@ def advise(name: str, source: Source, windows: Study) -> students.Advice | None:
     found = [(advice, *gain(advice)) for advice in choices(name, source, windows)]
     best, gained, error = max(found, key=lambda each: each[1])
     return best if gained > CLEARLY * error else None
+
+
+def _told(ratio):
+    """Ratios [classes] as they are handed on: the nearest of `AN_OCTAVE` an octave."""
+    steps = np.round(AN_OCTAVE * np.log2(np.maximum(ratio, 1e-9)))
+    return tuple(float(f'{value:.3g}') for value in np.exp2(steps / AN_OCTAVE))
 
 
 def _at_most(source, rows, numbers):
