@@ -23,7 +23,7 @@ LEAST_BATCH = 32  # windows a step, however long they are
 FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
-LONGER_NUMBERS = 512  # in a window that is learnt for longer where steps run out, at most
+LONGER_NUMBERS = 2048  # in a window that is learnt for longer where steps run out, at most
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
