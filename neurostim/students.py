@@ -113,7 +113,8 @@ def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) 
 def told_of_training(options: training.TrainingOptions) -> tuple:
     """What digests are told of how networks are trained beside their steps: nothing of what is not done, so that what was kept before it
     could be is found."""
-    return (*[options.shift] * bool(options.shift), *[('longer', options.longer, training.LONGER_NUMBERS)] * (options.longer > 1))
+    longer = [('longer', options.longer, training.LONGER_NUMBERS, training.QUICK)] * (options.longer > 1)
+    return (*[options.shift] * bool(options.shift), *longer)
 
 
 def learns_from_all(source: Source) -> bool:
@@ -133,7 +134,7 @@ def _fit_network(name, source, seed, options, capacity):
     if options.shift:
         options = dataclasses.replace(options, steps=options.steps * SHIFTED_STEPS.get(name, 1))
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
-    options, again = training.affordable(options, source.x), learns_from_all(source)
+    options, again = training.affordable(options, source.x, name), learns_from_all(source)
     if again and (capacity[0] or 0) < len(source.x):  # room for all, so that both times share a compilation
         capacity = training.rounded(len(source.x)), capacity[1]
     data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)

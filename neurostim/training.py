@@ -24,6 +24,7 @@ FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as of
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
 LONGER_NUMBERS = 2048  # in a window that is learnt for longer where steps run out, at most
+QUICK = ('mlp',)  # networks whose steps cost little however long windows are
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
@@ -46,7 +47,7 @@ class TrainingOptions:
         lets it begin anywhere. Such a network learns rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
         choose 0 or 0.5 by what its first member makes of held-out groups.
       longer: how many times as many steps a second training takes, where steps ran out (`LATE`); the one that knows held windows better is
-        kept. 1 trains once. For windows that are small, and many (:func:`affordable`).
+        kept. 1 trains once. Only where that is :func:`affordable`.
     """
 
     steps: int = 2000
@@ -112,10 +113,11 @@ def are_few(x: np.ndarray) -> bool:
     return len(x) <= windows and x.size <= numbers
 
 
-def affordable(options: TrainingOptions, x: np.ndarray) -> TrainingOptions:
-    """The options, without a longer training unless x [n, *shape] are many windows of at most `LONGER_NUMBERS` numbers: steps of larger
-    ones cost too much, and few windows are overfitted before steps run out."""
-    return options if math.prod(x.shape[1:]) <= LONGER_NUMBERS and not are_few(x) else dataclasses.replace(options, longer=1)
+def affordable(options: TrainingOptions, x: np.ndarray, name: str) -> TrainingOptions:
+    """The options of network `name`, without a longer training unless x [n, *shape] are many windows, of at most `LONGER_NUMBERS` numbers
+    or learnt by one of `QUICK`: others' steps of larger ones cost too much, and few windows are overfitted before steps run out."""
+    small = math.prod(x.shape[1:]) <= LONGER_NUMBERS or name in QUICK
+    return options if small and not are_few(x) else dataclasses.replace(options, longer=1)
 
 
 def ran_out(history: History, steps: int) -> bool:
