@@ -20,6 +20,7 @@ from neurostim.errors import choose
 from neurostim.sources import Source
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
+LONGER_NUMBERS = 2**14  # in a window that is learnt for longer where steps run out, at most
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
@@ -113,7 +114,7 @@ def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) 
 def told_of_training(options: training.TrainingOptions) -> tuple:
     """What digests are told of how networks are trained beside their steps: nothing of what is not done, so that what was kept before it
     could be is found."""
-    longer = [('longer', options.longer, training.LONGER_NUMBERS, training.QUICK)] * (options.longer > 1)
+    longer = [('longer', options.longer, LONGER_NUMBERS)] * (options.longer > 1)
     return (*[options.shift] * bool(options.shift), *longer)
 
 
@@ -134,7 +135,7 @@ def _fit_network(name, source, seed, options, capacity):
     if options.shift:
         options = dataclasses.replace(options, steps=options.steps * SHIFTED_STEPS.get(name, 1))
     key = jax.random.fold_in(jax.random.key(seed), FIRST_KEY + NAMES.index(name))
-    options, again = training.affordable(options, source.x, name), learns_from_all(source)
+    options, again = training.affordable(options, source.x, LONGER_NUMBERS), learns_from_all(source)
     if again and (capacity[0] or 0) < len(source.x):  # room for all, so that both times share a compilation
         capacity = training.rounded(len(source.x)), capacity[1]
     data, validation = (training.examples(source.x[mask], source.targets[mask], classes, rows)

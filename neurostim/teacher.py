@@ -27,6 +27,8 @@ from neurostim.study import LOCKED, Study, divide, hold_out_groups, time_locked_
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
+# In a window that members learn for longer where steps run out, at most: long windows' draws they would learn by heart (BUILD_NOTES).
+LONGER_NUMBERS = 2048
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
 POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
@@ -206,7 +208,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         rows = training.rounded(len(y)) if few else None  # one compilation for both times
         some = slice(None) if until < training.NEVER else ~apart
         learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
-        options = training.affordable(options, train.x, name)
+        options = training.affordable(options, train.x, LONGER_NUMBERS)
         return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
     for i, name in enumerate(names):

@@ -23,8 +23,6 @@ LEAST_BATCH = 32  # windows a step, however long they are
 FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as often, so that there are about so many epochs in between
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
-LONGER_NUMBERS = 2048  # in a window that is learnt for longer where steps run out, at most
-QUICK = ('mlp',)  # networks whose steps cost little however long windows are
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
@@ -113,11 +111,10 @@ def are_few(x: np.ndarray) -> bool:
     return len(x) <= windows and x.size <= numbers
 
 
-def affordable(options: TrainingOptions, x: np.ndarray, name: str) -> TrainingOptions:
-    """The options of network `name`, without a longer training unless x [n, *shape] are many windows, of at most `LONGER_NUMBERS` numbers
-    or learnt by one of `QUICK`: others' steps of larger ones cost too much, and few windows are overfitted before steps run out."""
-    small = math.prod(x.shape[1:]) <= LONGER_NUMBERS or name in QUICK
-    return options if small and not are_few(x) else dataclasses.replace(options, longer=1)
+def affordable(options: TrainingOptions, x: np.ndarray, numbers: int) -> TrainingOptions:
+    """The options, without a longer training unless x [n, *shape] are many windows of at most so many `numbers`: steps of larger ones cost
+    too much, and few windows are overfitted before steps run out."""
+    return options if math.prod(x.shape[1:]) <= numbers and not are_few(x) else dataclasses.replace(options, longer=1)
 
 
 def ran_out(history: History, steps: int) -> bool:
