@@ -172,6 +172,7 @@ def class_moments(x, labels):
     return np.concatenate([np.concatenate([r.mean(0), np.cov(r.T).ravel()]) for r in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('family', 'steps'), [(gan, 300), (vae, 800)])
 def test_imitations_learn_a_distribution(family, steps):
     train, validate = toy(600, 0), toy(200, 1)

@@ -60,7 +60,7 @@ def test_too_few_people_are_no_figures():
     assert entry['attackers'] is None and 'fewer than 3 people' in entry['note']
 
 
-@pytest.mark.parametrize('name', association.ATTACKERS)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] * (name == 'resnet')) for name in association.ATTACKERS])
 def test_copies_are_recognised(distinct, name):
     """The positive control of the whole: stimuli that are somebody's windows are found out, by every attacker."""
     chosen = association.choose_people(distinct)

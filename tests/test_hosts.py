@@ -48,6 +48,7 @@ def stimuli_of(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / 'stimuli').iterdir()) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_bytes_of_one(alone, flags, tmp_path):
     shutil.copytree(alone / 'teacher', tmp_path / 'teacher')
     address = f'--coordinator=127.0.0.1:{free_port()}'

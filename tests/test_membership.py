@@ -326,6 +326,7 @@ def test_a_short_time_series_is_compared_by_spectra_too():
     assert list(shadow_priors.make_views(RNG.normal(size=(20, 600, 2)))) == list(shadow_priors.make_views(x[:, :, 0])) == ['']
 
 
+@pytest.mark.slow
 def test_a_stationary_prior_does_not_tell_windows_apart_where_one_of_windows_as_they_begin_does():
     rng = np.random.default_rng(6)
     x = signal.lfilter([1], [1, -0.8], rng.normal(size=(400, 60)))[:, 20:, None].astype(np.float32)

@@ -83,6 +83,7 @@ def test_pulses_are_seen_in_other_noise():
     assert pulse_search.usual_width((x + 3 * x.std() * drift / drift.std()).astype(np.float32)) in (2, 4, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make', [
     lambda rng: rng.normal(size=(60, TIME, 2)),
     lambda rng: np.cumsum(rng.normal(size=(60, TIME, 2)), 1) / 30,

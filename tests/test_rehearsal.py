@@ -117,6 +117,7 @@ def test_natural_shares_are_tried_where_classes_are_uneven(share, tried):
     assert rehearsal.other_targets({'class_share': np.array(share)}) == tried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('good', [{'classes': 'natural'}, {'concentration': 2.0}, {'classes': 'natural', 'concentration': 2.0}, {}])
 def test_targets_that_teach_are_chosen(teacher, study, monkeypatch, good):
     """Each target setting that differs from the good one turns a share of the labels around."""

@@ -70,6 +70,7 @@ def test_features_that_never_change_leave_the_velocity_finite():
             assert np.isfinite(at_first(base)(jnp.ones(x.shape[1]), jnp.float32(t), jnp.eye(2)[0])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(7, 3), (60, 1), (130, 2), (5,), (40,)])
 def test_windows_of_any_length(shape):
     """The velocity has the window's shape, alone or in a batch."""
