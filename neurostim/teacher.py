@@ -194,6 +194,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
     params, curves, skills = [], {}, []
+    options = training.affordable(options, train.x, LONGER_NUMBERS)
     together, few = (part < 0).all(), training.are_few(train.x)
 
     def fit(i, name, options, until=training.NEVER):
@@ -208,7 +209,6 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         rows = training.rounded(len(y)) if few else None  # one compilation for both times
         some = slice(None) if until < training.NEVER else ~apart
         learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
-        options = training.affordable(options, train.x, LONGER_NUMBERS)
         return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
     for i, name in enumerate(names):

@@ -4,8 +4,8 @@ r"""A user's own study: `.npz` with x, y and subject; everything else comes from
 
 Chosen by the training windows alone: scaling, whether windows may begin anywhere, which members of the committee are of use and how much
 each counts, how long the flow is trained, how many stimuli there are and whether novices sift them, in a rehearsal by which method, in
-which steps and towards which targets they are made, whether the teacher learns from unexcited draws too, how long networks of small
-windows train, and how neighbours and logistic regression learn from stimuli. What the command line names is not chosen; marginals are as
+which steps and towards which targets they are made, whether the teacher learns from unexcited draws too, how long networks train, and
+how neighbours and logistic regression learn from stimuli. What the command line names is not chosen; marginals are as
 the method's rehearsal found them unless it names the method. `--config.study.scale=window` scales each window by itself, which
 differential privacy needs.
 """

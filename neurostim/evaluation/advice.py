@@ -28,7 +28,7 @@ from neurostim.study import Study
 NAMES = tuple(students.TUNED)  # who is advised
 LABELS = {'logistic_regression': (False, True)}  # whether it learns the likeliest class alone: who learns weighted copies may do better so
 BY_SHARES = ('knn',)  # to whom classes may count as frequent as they are among real windows: of stimuli they mostly are as many
-AN_OCTAVE = 2  # values that a told share has between one and its double: from finer ones who knows all windows but one could tell this one
+STEPS_AN_OCTAVE = 2  # in which shares are told: from finer ones who knows all windows but one could tell this one
 ASKED = (4000, 2**25)  # real windows that students are asked about, and numbers in them, at most
 LEARNT = (20_000, 2**24)  # stimuli, and numbers in them, that they learn from at most
 CLEARLY = 1.0  # standard errors, over groups, by which the gain in kappa must be above what held stimuli ask for
@@ -71,9 +71,9 @@ def advise(name: str, source: Source, windows: Study) -> students.Advice | None:
 
 
 def _told(ratio):
-    """Ratios [classes] as they are handed on: the nearest of `AN_OCTAVE` an octave."""
-    steps = np.round(AN_OCTAVE * np.log2(np.maximum(ratio, 1e-9)))
-    return tuple(float(f'{value:.3g}') for value in np.exp2(steps / AN_OCTAVE))
+    """Ratios [classes] as they are handed on: the nearest of `STEPS_AN_OCTAVE` an octave."""
+    steps = np.round(STEPS_AN_OCTAVE * np.log2(np.maximum(ratio, 1e-9)))
+    return tuple(float(f'{value:.3g}') for value in np.exp2(steps / STEPS_AN_OCTAVE))
 
 
 def _at_most(source, rows, numbers):
