@@ -20,6 +20,7 @@ left to chance.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ from neurostim.excitation import flow, marginals, moments, produce
 from neurostim.sources import Source, synthetic_source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
+from neurostim.threads import side_by_side
 
 STUDENTS = ('random_forest', 'svm', 'knn', 'logistic_regression', 'naive_bayes')  # unlike each other, and fitted in seconds
 NETWORK, NETWORK_STEPS = 'cnn', 600  # asked too where windows have a shape: filters see in it what no classical algorithm sees
@@ -95,16 +97,19 @@ def credit(kappas: np.ndarray, twins: np.ndarray) -> float:
 
 def quick_students(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Who is asked about windows of `shape`."""
-    return (*STUDENTS, *[NETWORK] * (len(shape) > 1))
+    return (*[NETWORK] * (len(shape) > 1), *STUDENTS)
 
 
 def answers(x: np.ndarray, targets: np.ndarray, asked: np.ndarray, shift: float, seed: int) -> np.ndarray:
     """int [students, m]: what :func:`quick_students` that learnt from scaled windows x [n, *shape] of distributions targets [n, classes]
     say of `asked` [m, *shape]. The network stops by a tenth of x, and may learn from shifted windows (`training.TrainingOptions.shift`)."""
     everything = Source(x, targets, np.zeros(len(x), bool))
-    return np.stack([students.fit(name, synthetic_source(x, targets, seed) if name == NETWORK else everything, seed,
-                                  students.training_options(shift, NETWORK_STEPS)).predict(asked).argmax(1)
-                     for name in quick_students(x.shape[1:])])
+
+    def answer(name):
+        source = synthetic_source(x, targets, seed) if name == NETWORK else everything
+        return students.fit(name, source, seed, students.training_options(shift, NETWORK_STEPS)).predict(asked).argmax(1)
+
+    return np.stack(side_by_side(answer, quick_students(x.shape[1:])))
 
 
 def answers_of_twins(train: Study, teacher: Teacher, soft: bool, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -166,17 +171,28 @@ def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:
     return preferred
 
 
+def _credited(trial: Trial, teacher: Teacher, tried: list[tuple[dict, dict]]) -> list[tuple[float, dict]]:
+    """(credit, way) of each (way, target) that is tried. Several methods side by side, for while one is compiled students of another can
+    learn; the ways of a method one after another, for they share a program."""
+    programs: dict = {}
+    for i, (way, target) in enumerate(tried):
+        programs.setdefault((way['method'], *target.items()), []).append(i)
+    found = side_by_side(lambda rows: [trial(teacher, *tried[i]) for i in rows], programs.values(), at_once=produce.PROGRAMS)
+    credits = dict(zip(itertools.chain(*programs.values()), itertools.chain(*found), strict=True))
+    return [(credits[i], way) for i, (way, _) in enumerate(tried)]
+
+
 def rehearse(teacher: Teacher, trial: Trial) -> dict:
     """The one of :func:`ways` whose students have the highest credit, its marginals as they come where that does better, and then the
     one of :func:`other_targets` that does still better: {field: value} of settings and target settings together."""
-    credits = [(trial(teacher, way, {}), way) for way in ways(teacher.population)]
-    best, way = max(credits, key=_preferred(teacher))
+    best, way = max(_credited(trial, teacher, [(way, {}) for way in ways(teacher.population)]), key=_preferred(teacher))
     if marginals.fitted(teacher.population, way['method']):
         credited = trial(teacher, {**way, 'marginals': False}, {})
         if credited > best:
             best, way = credited, {**way, 'marginals': False}
-    credited, target = max(((trial(teacher, way, target), target) for target in other_targets(teacher.population)),
-                           key=lambda scored: scored[0])
+    targets = other_targets(teacher.population)
+    credits = [credited for credited, _ in _credited(trial, teacher, [(way, target) for target in targets])]
+    credited, target = max(zip(credits, targets, strict=True), key=lambda scored: scored[0])
     return {**way, **target} if credited > best + MARGIN else way
 
 
@@ -195,5 +211,5 @@ def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str
     as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
     mine = trial(teacher, way, target)
-    others, chosen = max(((trial(other, search, target), search) for search in again), key=_preferred(teacher))
+    others, chosen = max(_credited(trial, other, [(search, target) for search in again]), key=_preferred(teacher))
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher

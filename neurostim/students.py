@@ -24,7 +24,8 @@ LONGER_NUMBERS = 2**14  # in a window that is learnt for longer where steps run 
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 4, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 5, 'gradient_boosting': 4}
+RECIPE, RECIPES = 5, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 6, 'gradient_boosting': 4, 'knn': 4,
+                      'random_forest': 4}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
 KERNEL_ROWS = 6000  # most windows a kernel machine is given: its time grows with their square

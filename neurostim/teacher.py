@@ -20,9 +20,11 @@ from neurostim.errors import UserError, choose
 from neurostim.excitation import flow as flows
 from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
+from neurostim.models import boosted
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
 from neurostim.study import LOCKED, Study, divide, hold_out_groups, time_locked_share
+from neurostim.threads import side_by_side
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
@@ -193,11 +195,10 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
       draws: (x, classes) that every member learns from too; none of them validates.
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
-    params, curves, skills = [], {}, []
     options = training.affordable(options, train.x, LONGER_NUMBERS)
     together, few = (part < 0).all(), training.are_few(train.x)
 
-    def fit(i, name, options, until=training.NEVER):
+    def fit(i, options, until=training.NEVER):
         """Member i, its history, and the labels that it was validated with; with `until` it learns from these windows too, for so many
         steps. Also which of all that it may learn from are held."""
         own = train if together else train.take(part == i)
@@ -209,23 +210,33 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         rows = training.rounded(len(y)) if few else None  # one compilation for both times
         some = slice(None) if until < training.NEVER else ~apart
         learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
-        return *training.fit((name, shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
+        return *training.fit((names[i], shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
-    for i, name in enumerate(names):
-        member, history, checked_y, held = fit(i, name, dataclasses.replace(options, shift=max(options.shift, 0.0)))
-        if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
-            shifted = fit(i, name, dataclasses.replace(options, shift=ANYWHERE))
-            better = np.nanmin(shifted[1].validation_loss) < np.nanmin(history.validation_loss)
-            options = dataclasses.replace(options, shift=ANYWHERE if better else 0.0)
-            member, history = shifted[:2] if better else (member, history)
-            report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
+    learnt: dict[int, tuple] = {}
+    if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
+        ways = [dataclasses.replace(options, shift=shift) for shift in (0.0, ANYWHERE)]
+        tried = side_by_side(lambda way: fit(0, way), ways)
+        better = int(np.nanmin(tried[1][1].validation_loss) < np.nanmin(tried[0][1].validation_loss))
+        options, learnt[0] = ways[better], tried[better]
+        report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
+
+    def train_member(i):
+        """What member i has learnt, its curves, and its skill."""
+        member, history, checked_y, held = learnt.get(i) or fit(i, options)
         if few:
-            member = fit(i, name, options, training.steps_anew(history, held))[0]
-        params.append(jax.tree.map(np.asarray, member))
-        curves[f'{i}/{name}'] = _curves(history)
-        losses = curves[f'{i}/{name}']['validation_loss']
-        skills.append(skill(losses, checked_y, n_classes, options.balance))
-        report(f'{i + 1}/{len(names)} {name}: validation loss {min(losses):.3f} after {curves[f"{i}/{name}"]["step"][-1]:.0f} steps')
+            member = fit(i, options, training.steps_anew(history, held))[0]
+        found = _curves(history)
+        return jax.tree.map(np.asarray, member), found, skill(found['validation_loss'], checked_y, n_classes, options.balance)
+
+    def tell(i, trained):
+        found = trained[1]
+        report(f'{i + 1}/{len(names)} {names[i]}: validation loss {min(found["validation_loss"]):.3f} after {found["step"][-1]:.0f} steps')
+
+    order = sorted(range(len(names)), key=lambda i: names[i] != boosted.NAME)  # trees first: they take longest
+    trained = dict(side_by_side(lambda i: (i, train_member(i)), order, lambda _, found: tell(*found)))
+    members = [trained[i] for i in range(len(names))]
+    params, skills = [member for member, *_ in members], [skilled for *_, skilled in members]
+    curves = {f'{i}/{names[i]}': found for i, (_, found, _) in enumerate(members)}
     kept = range(len(names))
     if least_skill and together:
         kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
@@ -310,17 +321,28 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     if draws and committee != 'together':
         raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
                         "draws 0, or let members learn 'together'")
-    population = fit_population(train.x, study.kind, train.y, n_classes, seed)
-    if flow and flow.steps and flows.suits(study.shape):
-        held = validation_split(train, seed * 1000)
-        population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
-        population.update(moments.fit(population, study.shape, train.x, train.y, seed))
-    population.update(marginals.fit(population, study.shape, train.x, seed))
-    drawn = _draw(train, population, parameterisation.usual(population), True, draws, seed, report) if draws else None
-    names, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
+
+    def take_statistics():
+        population = fit_population(train.x, study.kind, train.y, n_classes, seed)
+        if flow and flow.steps and flows.suits(study.shape):
+            held = validation_split(train, seed * 1000)
+            population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
+            population.update(moments.fit(population, study.shape, train.x, train.y, seed))
+        population.update(marginals.fit(population, study.shape, train.x, seed))
+        return population
+
+    def learn(drawn=None):
+        return _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
+
+    if draws:
+        population = take_statistics()
+        members = learn(_draw(train, population, parameterisation.usual(population), True, draws, seed, report))
+    else:
+        population, members = side_by_side(lambda work: work(), (take_statistics, learn))
+    names, params, curves, shift = members
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    weights = member_weights(curves, training.are_few(train.x)) if weigh and committee == 'together' and drawn is None else ()
+    weights = member_weights(curves, training.are_few(train.x)) if weigh and committee == 'together' and not draws else ()
     model = make_committee(names, study.shape, n_classes, weights)
     return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
                    curves=curves, identity=named, shift=shift, windows=len(train.y), weights=weights)

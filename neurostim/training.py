@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
+from scipy import special
 
 from neurostim.models import Model, boosted
 
@@ -24,6 +26,9 @@ FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as of
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
+LITTLE = 0.01  # nats, that a network has left to learn of its labels: more steps would change no answer (BUILD_NOTES)
+AGAIN = 2**31 - 1  # use of a key, far from those of what `split` gives
+VALIDATED = 128  # windows at a time, so that activations stay in the cache, and no more of the padding than need be
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
 
 
@@ -44,8 +49,9 @@ class TrainingOptions:
       shift: farthest that a window is shifted in time, end to beginning, each time that it is learnt from, as a share of its length: 0.5
         lets it begin anywhere. Such a network learns rhythms, and hardly any window by heart. For time series only. -1 lets a teacher
         choose 0 or 0.5 by what its first member makes of held-out groups.
-      longer: how many times as many steps a second training takes, where steps ran out (`LATE`); the one that knows held windows better is
-        kept. 1 trains once. Only where that is :func:`affordable`.
+      longer: how many times as many steps there are in all, where they ran out and much was left to learn (:func:`is_to_go_on`): training
+        goes on from the parameters that it came to, through a second course of the learning rate (Loshchilov & Hutter 2017, arXiv
+        1608.03983). 1 trains once. Only where that is :func:`affordable`.
     """
 
     steps: int = 2000
@@ -117,10 +123,18 @@ def affordable(options: TrainingOptions, x: np.ndarray, numbers: int) -> Trainin
     return options if math.prod(x.shape[1:]) <= numbers and not are_few(x) else dataclasses.replace(options, longer=1)
 
 
-def ran_out(history: History, steps: int) -> bool:
-    """Whether a network knew held windows best when its steps had nearly run out (`LATE`)."""
+def is_to_go_on(history: History, targets: np.ndarray, steps: int) -> bool:
+    """Whether a network knew held windows best when its steps had nearly run out (`LATE`), and not nearly as well (`LITTLE`) as one that
+    believes what their labels do.
+
+    Args:
+      targets: [n, classes], those labels.
+    """
     losses = np.asarray(history.validation_loss)
-    return bool(np.isfinite(losses).any()) and float(history.step[np.nanargmin(losses)]) >= LATE * steps
+    if not np.isfinite(losses).any():
+        return False
+    left = np.nanmin(losses) - special.entr(targets).sum() / len(targets)
+    return bool(history.step[np.nanargmin(losses)] >= LATE * steps and left > LITTLE)
 
 
 def steps_anew(history: History, held: np.ndarray) -> int:
@@ -177,10 +191,13 @@ def kappa_of(table, n):
 
 
 def make_train(model: Model, options: TrainingOptions):
-    """Builds ``train(key, data, validation) -> (parameters, History)``, a pure function that may be `jit`ted and `vmap`ped.
+    """Builds ``train(key, data, validation, until=NEVER, stretch=1, start=None) -> (parameters, History)``, a pure function that may be
+    `jit`ted and `vmap`ped.
 
     The parameters returned are the averaged ones with the least validation cross-entropy; or with ``until``, a number of steps, those that
-    there are then, whatever validation says.
+    there are then, whatever validation says. With ``stretch`` there are so many times as many steps, from one validation to the next and
+    in the learning rate's course too; being an argument, it costs no compilation. ``start`` are the parameters that it begins with, those
+    of :func:`initial` where they are not given; these take long to compile, and all trainings of a network can share them.
     """
     validations = min(options.validations, options.steps)
     every = max(1, options.steps // validations)
@@ -189,87 +206,88 @@ def make_train(model: Model, options: TrainingOptions):
     batch = step_windows(options.batch, model.shape)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, max(1, options.steps // 20), max(options.steps, 2), 0.0)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=options.weight_decay))
 
-    def train(key, data, validation, until=NEVER):
-        init_key, loop_key = jax.random.split(key)
+    def train(key, data, validation, until=NEVER, stretch=1, start=None):
+        loop_key = jax.random.split(key)[1]
+        # In one piece, so that it is updated by one program and not by one for each of a network's arrays: that compiles in half the time.
+        params, whole = ravel_pytree(initial(model, key) if start is None else start)
+        optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(
+            lambda count: schedule(count / stretch), weight_decay=options.weight_decay))
         present = jnp.arange(len(data.x)) < data.n
         class_weight = class_weights((data.targets * present[:, None]).sum(0) / data.n, options.balance)
 
         def loss(params, x, targets, dropout_key=None):
-            logits, _ = model.apply(params, x, dropout_key)
+            logits, _ = model.apply(whole(params), x, dropout_key)
             return (cross_entropy(logits, targets) * (targets @ class_weight)).mean()
 
-        def step(state, step_key):
-            params, average, opt_state, count = state
-            index_key, dropout_key = jax.random.split(step_key)
+        def step(number, carry):
+            (params, average, opt_state), total = carry
+            index_key, shift_key, dropout_key = jax.random.split(jax.random.fold_in(loop_key, number), 3)
             index = jax.random.randint(index_key, (batch,), 0, data.n)
             x = data.x[index]
             if options.shift:
-                x = shifted(jax.random.fold_in(step_key, 2), x, options.shift)
+                x = shifted(shift_key, x, options.shift)
             value, grads = jax.value_and_grad(loss)(params, x, data.targets[index], dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
-            return (params, running_average(count, average, params, options.average), opt_state, count + 1), value
+            return (params, running_average(number, average, params, options.average), opt_state), total + value
 
         def validate(params):
-            logits = _in_blocks(lambda x: model.apply(params, x)[0], validation.x)
-            mask = jnp.arange(len(validation.x)) < validation.n
-            losses = cross_entropy(logits, validation.targets) * (validation.targets @ class_weight)
-            table = (jax.nn.one_hot(validation.targets.argmax(-1), model.classes) * mask[:, None]).T @ jax.nn.one_hot(
-                logits.argmax(-1), model.classes)
-            return (losses * mask).sum() / validation.n, kappa_of(table, validation.n)
+            params = whole(params)
 
-        between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part)), 1, finer).astype(jnp.int32)
+            def add(i, sums):
+                x, targets = (jax.lax.dynamic_slice_in_dim(rows, i * VALIDATED, VALIDATED) for rows in checked)
+                logits = model.apply(params, x)[0]
+                there = i * VALIDATED + jnp.arange(VALIDATED) < validation.n
+                losses = cross_entropy(logits, targets) * (targets @ class_weight)
+                truth, answers = (jax.nn.one_hot(a.argmax(-1), model.classes) for a in (targets, logits))
+                return sums[0] + (losses * there).sum(), sums[1] + (truth * there[:, None]).T @ answers
+
+            sums = jax.lax.fori_loop(0, -(-validation.n // VALIDATED), add, (0.0, jnp.zeros((model.classes, model.classes))))
+            return sums[0] / validation.n, kappa_of(sums[1], validation.n)
+
+        checked = [jnp.pad(rows, [(0, -len(rows) % VALIDATED)] + [(0, 0)] * (rows.ndim - 1)) for rows in validation[:2]]
+        part_steps = part * stretch
+        between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part_steps)), 1, finer).astype(jnp.int32)  # parts
         told = until < NEVER
-        most = jnp.minimum(validations * finer, until // part)
+        last = jnp.minimum(validations * finer * part_steps, until)
 
         def more(state):
-            parts, *_, since = state
-            return (parts < most) & (told | (since < options.patience * finer))
+            steps, *_, since = state
+            return (steps < last) & (told | (since < options.patience * finer))
 
         def advance(state):
-            parts, row, inner, best, best_loss, history, since = state
-            now = jnp.minimum(between, most - parts)
-
-            def learn(i, carry):
-                inner, total = carry
-                # Drawn by the step, however often there is a validation in between.
-                keys = jax.random.split(jax.random.fold_in(loop_key, (parts + i) // finer), every).reshape(finer, part)
-                inner, losses = jax.lax.scan(step, inner, keys[(parts + i) % finer])
-                return inner, total + losses.sum()
-
-            inner, total = jax.lax.fori_loop(0, now, learn, (inner, 0.0))
-            reached = parts + now
-            validation_loss, kappa = validate(inner[1])
+            steps, row, learnt, best, best_loss, history, since = state
+            reached = jnp.minimum(steps + between * part_steps, last)
+            learnt, total = jax.lax.fori_loop(steps, reached, step, (learnt, 0.0))
+            validation_loss, kappa = validate(learnt[1])
             better = validation_loss < best_loss
-            best = jax.tree.map(lambda a, b: jnp.where(better, a, b), inner[1], best)
-            found = History(reached * part, total / (now * part), validation_loss, kappa)
+            found = History(reached, total / (reached - steps), validation_loss, kappa)
             history = jax.tree.map(lambda column, value: column.at[row].set(value), history, found)
-            return reached, row + 1, inner, best, jnp.minimum(best_loss, validation_loss), history, jnp.where(better, 0, since + now)
+            since = jnp.where(better, 0, since + between)
+            return reached, row + 1, learnt, jnp.where(better, learnt[1], best), jnp.minimum(best_loss, validation_loss), history, since
 
-        params = model.init(init_key)
         empty = History(*(jnp.full(validations * finer, jnp.nan) for _ in History._fields))
-        start = (0, 0, (params, params, optimiser.init(params), 0), params, jnp.inf, empty, 0)
-        _, _, (_, average, *_), best, _, history, _ = jax.lax.while_loop(more, advance, start)
-        return jax.tree.map(lambda a, b: jnp.where(told, a, b), average, best), history
+        begin = (0, 0, (params, params, optimiser.init(params)), params, jnp.inf, empty, 0)
+        _, _, (_, average, _), best, _, history, _ = jax.lax.while_loop(more, advance, begin)
+        return whole(jnp.where(told, average, best)), history
 
     return train
 
 
-def _in_blocks(function, x, block: int = 512):
-    """Applies a batched function to blocks of rows, so that activations stay in the cache."""
-    if len(x) <= block:
-        return function(x)
-    blocks = math.ceil(len(x) / block)
-    padded = jnp.pad(x, [(0, blocks * block - len(x))] + [(0, 0)] * (x.ndim - 1))
-    outputs = jax.lax.map(function, padded.reshape(blocks, block, *x.shape[1:]))
-    return outputs.reshape(blocks * block, *outputs.shape[2:])[: len(x)]
+def initial(model: Model, key: jax.Array):
+    """The parameters with which a training by this key begins."""
+    return model.init(jax.random.split(key)[0])
 
 
 @functools.cache
 def _compiled(spec, options):
     return jax.jit(make_train(_create(spec), options))
+
+
+@functools.cache
+def _compiled_initial(spec):
+    return jax.jit(functools.partial(initial, _create(spec)))
 
 
 def _create(spec):
@@ -288,13 +306,12 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
     if spec[0] == boosted.NAME:
         from neurostim import boosting  # here: who excites grows no trees
         return boosting.fit(spec, options, key, data, validation, until)
-    once = dataclasses.replace(options, longer=1)
-    params, history = _compiled(spec, once)(key, data, validation, until)
-    if options.longer > 1 and until == NEVER and ran_out(history, options.steps):
-        further = dataclasses.replace(once, steps=options.steps * options.longer)
-        later = _compiled(spec, further)(key, data, validation, until)
-        if np.nanmin(later[1].validation_loss) < np.nanmin(history.validation_loss):
-            return later
+    train, start = _compiled(spec, dataclasses.replace(options, longer=1)), _compiled_initial(spec)(key)
+    params, history = train(key, data, validation, until, 1, start)
+    if options.longer > 1 and until == NEVER and is_to_go_on(history, np.asarray(validation.targets[:validation.n]), options.steps):
+        later, found = train(jax.random.fold_in(key, AGAIN), data, validation, until, options.longer - 1, params)
+        if np.nanmin(found.validation_loss) < np.nanmin(history.validation_loss):
+            return later, found._replace(step=options.steps + found.step)
     return params, history
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
+from sklearn import metrics
 
 from neurostim import models, training
 from neurostim.training import Examples, TrainingOptions
@@ -214,13 +215,34 @@ def test_predictor_equals_apply_for_any_length(learnt, n):
     np.testing.assert_allclose(ours, jax.nn.softmax(MODEL.apply(params, x)[0])[:n], rtol=1e-4, atol=1e-6)
 
 
-def test_blocks_of_rows_equal_the_whole():
-    def scale(x):
-        return x[:, :2] * 3
+@pytest.mark.parametrize('n', [1, 6, 7, 8, 20])
+def test_validation_is_of_all_windows_in_blocks_and_of_no_padding(monkeypatch, n):
+    """The loss and kappa of the parameters that are kept, of so many windows seven at a time; padding would spoil both."""
+    monkeypatch.setattr(training, 'VALIDATED', 7)
+    x, y = blobs(n, 1)
+    y = np.where(np.arange(n) % 3, y, (y + 1) % 3)  # some wrong
+    checked = training.examples(x, y, 3, 24)
+    poisoned = checked._replace(x=jnp.where((np.arange(24) >= n)[:, None], 1e18, checked.x))
+    params, history = jax.jit(training.make_train(MODEL, dataclasses.replace(OPTIONS, steps=16)))(
+        jax.random.key(0), training.examples(*blobs(200, 0), 3), poisoned)
+    best = np.nanargmin(history.validation_loss)
+    assert history.validation_loss[best] == pytest.approx(log_loss(params, x, y), rel=1e-3)
+    if n > 1:
+        expected = metrics.cohen_kappa_score(y, predict(params, x).argmax(1))
+        assert history.validation_kappa[best] == pytest.approx(expected, abs=1e-5)
 
-    for n in (3, 4, 5, 11, 12):
-        x = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
-        np.testing.assert_array_equal(training._in_blocks(scale, jnp.asarray(x), block=4), x[:, :2] * np.float32(3))
+
+def test_longer_trainings_and_given_beginnings_are_arguments_of_one_program(learnt):
+    """Thrice as many steps are those that were asked for three times as often, validated as often; the beginning is that of the key."""
+    train = jax.jit(training.make_train(MODEL, OPTIONS))
+    key, given = jax.random.key(0), (training.examples(*blobs(200, 0), 3), training.examples(*blobs(100, 1), 3, 128))
+    once, thrice = (train(key, *given, training.NEVER, stretch, training.initial(MODEL, key)) for stretch in (1, 3))
+    assert train._cache_size() == 1
+    assert equal(once, learnt)
+    longer = dataclasses.replace(OPTIONS, steps=3 * OPTIONS.steps)
+    expected = jax.jit(training.make_train(MODEL, longer))(key, *given)
+    np.testing.assert_array_equal(thrice[1].step, expected[1].step)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4), thrice, expected)
 
 
 def test_shifted_windows_are_the_windows_elsewhere_in_time():
@@ -263,34 +285,56 @@ def test_a_step_takes_fewer_of_long_windows():
 SLOW = dataclasses.replace(OPTIONS, steps=40, learning_rate=2e-3, longer=4)
 
 
-def test_where_steps_ran_out_more_are_taken():
-    """As if these had been allowed at once."""
-    once, longer, allowed = (fit(blobs(200, 0), blobs(100, 1), options=dataclasses.replace(SLOW, **changed))
-                             for changed in ({'longer': 1}, {}, {'longer': 1, 'steps': 160}))
-    assert training.ran_out(once[1], 40) and equal(longer, allowed)
+def test_where_steps_ran_out_training_goes_on_from_what_it_came_to():
+    """Through as many steps as are left, by other batches; and its steps are counted on."""
+    given = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
+    key = jax.random.key(0)
+    once, longer = (training.fit(SPEC, dataclasses.replace(SLOW, longer=times), key, *given) for times in (1, 4))
+    params, history = training._compiled(SPEC, dataclasses.replace(SLOW, longer=1))(
+        jax.random.fold_in(key, training.AGAIN), *given, training.NEVER, 3, once[0])
+    assert equal(longer, (params, history._replace(step=40 + history.step)))
+    assert np.nanmax(longer[1].step) == 160
     assert np.nanmin(longer[1].validation_loss) < 0.7 * np.nanmin(once[1].validation_loss)
+
+
+def test_training_goes_on_where_steps_ran_out_and_much_is_left_to_learn_of_the_labels():
+    def history(*losses):
+        return training.History(*(np.array(column, float) for column in ([10, 20, 30, 40, 50], losses, losses, losses)))
+
+    hard, soft = np.eye(2)[[0, 1, 1]], np.array([[0.5, 0.5], [0.9, 0.1]])
+    entropy = float(special.entr(soft).sum(1).mean())
+    late, early = (0.9, 0.8, 0.7, 0.6, np.nan), (0.9, 0.5, 0.6, 0.7, 0.7)
+    assert training.is_to_go_on(history(*late), hard, 40) and training.is_to_go_on(history(*late), soft, 40)
+    assert not training.is_to_go_on(history(*early), hard, 50)
+    assert not training.is_to_go_on(history(*[np.nan] * 5), hard, 50)
+    for left, goes_on in ((0.9 * training.LITTLE, False), (1.1 * training.LITTLE, True)):
+        assert training.is_to_go_on(history(2, 2, 2, 2, entropy + left), soft, 50) == goes_on
+        assert training.is_to_go_on(history(2, 2, 2, 2, left), hard, 50) == goes_on
 
 
 def test_nothing_is_trained_longer_that_had_learnt_or_that_is_told_when_to_end(learnt, monkeypatch):
     noise = blobs(200, 0)[0], np.random.default_rng(3).integers(0, 3, 200)  # any step makes it surer of what is wrong
-    compiled, whole = [], training._compiled
-    monkeypatch.setattr(training, '_compiled', lambda spec, options: compiled.append(options.steps) or whole(spec, options))
+    stretches, whole = [], training._compiled
+
+    def counted(spec, options):
+        return lambda key, data, validation, until, stretch, start: stretches.append(stretch) or whole(spec, options)(
+            key, data, validation, until, stretch, start)
+
+    monkeypatch.setattr(training, '_compiled', counted)
     overfitted = fit(noise, blobs(100, 1), options=dataclasses.replace(OPTIONS, longer=4))
-    assert not training.ran_out(overfitted[1], OPTIONS.steps) and compiled == [160]
+    assert stretches == [1] and overfitted[1].step[np.nanargmin(overfitted[1].validation_loss)] < training.LATE * OPTIONS.steps
     data, validation = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
     training.fit(SPEC, SLOW, jax.random.key(0), data, validation, 40)
-    assert compiled == [160, 40]
+    assert stretches == [1, 1]
 
 
 def test_of_two_trainings_the_one_that_knows_held_windows_better_is_kept(monkeypatch):
     """More steps at a rate that throws it off: the first stays."""
     def worse(spec, options, whole=training._compiled):
-        train = whole(spec, options)
-        if options.steps == 40:
-            return train
-
-        def thrown(*given):
-            params, history = train(*given)
+        def thrown(key, data, validation, until, stretch, start):
+            params, history = whole(spec, options)(key, data, validation, until, stretch, start)
+            if stretch == 1:
+                return params, history
             return jax.tree.map(jnp.zeros_like, params), history._replace(validation_loss=history.validation_loss + 9)
         return thrown
 

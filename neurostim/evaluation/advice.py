@@ -8,15 +8,12 @@ there is none where differential privacy is promised.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import itertools
 import json
-import os
 import pathlib
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from neurostim import students
 from neurostim.columns import columns
@@ -24,6 +21,7 @@ from neurostim.evaluation import utility
 from neurostim.files import write_whole
 from neurostim.sources import Source
 from neurostim.study import Study
+from neurostim.threads import side_by_side
 
 NAMES = tuple(students.TUNED)  # who is advised
 LABELS = {'logistic_regression': (False, True)}  # whether it learns the likeliest class alone: who learns weighted copies may do better so
@@ -104,9 +102,8 @@ def advise_all(names: tuple[str, ...], sources: dict[str, Source], windows: Stud
         return found
 
     pairs = [(name, source) for name in names if name in NAMES for source in sources]
-    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = dict(zip(pairs, pool.map(lambda pair: find(*pair), pairs), strict=True))
-    return {pair: advice for pair, advice in found.items() if advice}
+    found = side_by_side(lambda pair: find(*pair), pairs)
+    return {pair: advice for pair, advice in zip(pairs, found, strict=True) if advice}
 
 
 def in_words(advice: dict) -> str:

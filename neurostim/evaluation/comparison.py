@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import io
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from neurostim import models, students, training
 from neurostim.evaluation import utility
@@ -19,6 +16,7 @@ from neurostim.files import write_whole
 from neurostim.sources import Source, digest
 from neurostim.study import Study
 from neurostim.teacher import Teacher, validation_split
+from neurostim.threads import side_by_side
 
 SOURCES = ('real', 'stimuli', 'control')
 TWINS = ('real', 'real_soft')  # true labels, the teacher's
@@ -170,30 +168,25 @@ def train_all(names: tuple[str, ...], seeds: int, sources: dict[str, Source], te
         advice = (told or {}).get((task.student, task.source))
         return train_one(task, sources[task.source], both, cache, networks, capacity, advice)
 
-    # Another network each time, so that two threads do not compile the same one.
     few = students.learns_from_all(sources['real'])
     first = [task for source in TWINS for name in names for task in check_tasks(name, source, seeds, few)]
-    first.sort(key=lambda task: task.seed)
+    first += [task for source in ('stimuli', 'control') for name in names for task in _tasks(name, seeds, (source,))]
+    # Networks, which take longest, before the others; and another one each time, so that two threads do not compile the same.
+    first.sort(key=lambda task: (task.student not in models.NAMES, task.seed))
     results: dict[Task, np.ndarray] = {}
 
     def run(tasks):
-        # As many students at once as there are cores, and each on one: threads of BLAS that wait for each other cost more than they bring.
-        with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            futures = {pool.submit(train, task): task for task in tasks}
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    results[futures[future]] = future.result()
-                    progress(len(results))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        def keep(i, predicted):
+            results[tasks[i]] = predicted
+            progress(len(results))
+        side_by_side(train, tasks, keep)
 
     run(first)
     n = len(test_x)
     for name in names:
         checked = {source: [results[task][n:] for task in check_tasks(name, source, seeds, few)] for source in TWINS}
         chosen[name] = better_twin(checked, validation[1])
-    run([task for name in names for task in _tasks(name, seeds, (chosen[name], 'stimuli', 'control')) if task not in results])
+    run([task for name in names for task in _tasks(name, seeds, (chosen[name],)) if task not in results])
     named = {}
     for name in names:
         for source in SOURCES:

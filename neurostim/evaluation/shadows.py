@@ -7,9 +7,8 @@ window, member or not, is what :mod:`neurostim.evaluation.membership` reads.
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import os
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from neurostim import models, training
 from neurostim.excitation import engine, parameterisation, targets
 from neurostim.excitation.objective import Weights
 from neurostim.study import Study
+from neurostim.threads import side_by_side
 
 LARGEST = 1024  # numbers in a window: the covariance of more would not fit
 COPIES = 10  # shifted ones, of which an attacker asks
@@ -259,11 +259,6 @@ def run(pipeline, key, member: np.ndarray, x: np.ndarray, y: np.ndarray, progres
         scores = compiled(jax.random.fold_in(key, i), jnp.asarray(orders[i], jnp.int32), jnp.int32(counts[i]), x, y)
         return Scores(*map(np.asarray, scores))
 
-    done, results = 0, [None] * len(member)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        futures = {pool.submit(one, i): i for i in range(len(member))}
-        for future in concurrent.futures.as_completed(futures):
-            results[futures[future]] = future.result()
-            done += 1
-            progress(done)
+    done = itertools.count(1)
+    results = side_by_side(one, range(len(member)), lambda i, scores: progress(next(done)))
     return Scores(*(np.stack(parts) for parts in zip(*results, strict=True)))

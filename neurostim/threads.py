@@ -1,0 +1,42 @@
+"""Independent pieces of work side by side: XLA, scikit-learn and LAPACK let other threads run while they compute."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+Item, Result = TypeVar('Item'), TypeVar('Result')
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item],
+                 done: Callable[[int, Result], None] = lambda i, result: None, at_once: int | None = None) -> list[Result]:
+    """[work(item) for item in items], as many at once as there are cores, each on one: threads of BLAS or OpenMP that wait for each other
+    cost more than they bring. What takes longest is best named first.
+
+    Args:
+      at_once: at most, however many cores there are.
+      done: called in this thread with an item's place and its result, as these come.
+
+    Raises:
+      whatever `work` raises first; what was not begun then is left.
+    """
+    items = list(items)
+    results: list = [None] * len(items)
+    cores = os.cpu_count() or 1
+    # Here for BLAS, whose number of threads is the process's, and as each thread begins for OpenMP, whose number is its own.
+    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(
+            min(cores, at_once or cores), initializer=threadpool_limits, initargs=(1,)) as pool:
+        futures = {pool.submit(work, item): i for i, item in enumerate(items)}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                i = futures[future]
+                results[i] = future.result()
+                done(i, results[i])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
