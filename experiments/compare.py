@@ -35,6 +35,7 @@ from experiments import command_line
 from neurostim import workdir as workdirs
 from neurostim.errors import UserError
 from neurostim.files import write_whole
+from neurostim.threads import a_core_each
 
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'compare.py'
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that everything is written to; what it holds is not made again.')
@@ -53,7 +54,7 @@ def workers(processes: int):
         else:
             threads = (1, os.cpu_count() or 1)
             stack.enter_context(threadpool_limits(1))  # each student's own threads would only wait for each other
-            yield tuple(stack.enter_context(concurrent.futures.ThreadPoolExecutor(number)) for number in threads)
+            yield tuple(stack.enter_context(a_core_each(number)) for number in threads)
 
 
 @contextlib.contextmanager

@@ -171,27 +171,28 @@ def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:
     return preferred
 
 
-def _credited(trial: Trial, teacher: Teacher, tried: list[tuple[dict, dict]]) -> list[tuple[float, dict]]:
-    """(credit, way) of each (way, target) that is tried. Several methods side by side, for while one is compiled students of another can
+def _credits(trial: Trial, teacher: Teacher, tried: list[tuple[dict, dict]]) -> list[float]:
+    """The credit of each (way, target) that is tried. Several methods side by side, for while one is compiled students of another can
     learn; the ways of a method one after another, for they share a program."""
     programs: dict = {}
     for i, (way, target) in enumerate(tried):
         programs.setdefault((way['method'], *target.items()), []).append(i)
     found = side_by_side(lambda rows: [trial(teacher, *tried[i]) for i in rows], programs.values(), at_once=produce.PROGRAMS)
     credits = dict(zip(itertools.chain(*programs.values()), itertools.chain(*found), strict=True))
-    return [(credits[i], way) for i, (way, _) in enumerate(tried)]
+    return [credits[i] for i in range(len(tried))]
 
 
 def rehearse(teacher: Teacher, trial: Trial) -> dict:
     """The one of :func:`ways` whose students have the highest credit, its marginals as they come where that does better, and then the
     one of :func:`other_targets` that does still better: {field: value} of settings and target settings together."""
-    best, way = max(_credited(trial, teacher, [(way, {}) for way in ways(teacher.population)]), key=_preferred(teacher))
+    tried = ways(teacher.population)
+    best, way = max(zip(_credits(trial, teacher, [(way, {}) for way in tried]), tried, strict=True), key=_preferred(teacher))
     if marginals.fitted(teacher.population, way['method']):
         credited = trial(teacher, {**way, 'marginals': False}, {})
         if credited > best:
             best, way = credited, {**way, 'marginals': False}
     targets = other_targets(teacher.population)
-    credits = [credited for credited, _ in _credited(trial, teacher, [(way, target) for target in targets])]
+    credits = _credits(trial, teacher, [(way, target) for target in targets])
     credited, target = max(zip(credits, targets, strict=True), key=lambda scored: scored[0])
     return {**way, **target} if credited > best + MARGIN else way
 
@@ -211,5 +212,6 @@ def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str
     as_they_come = {'marginals': False} if not way.get('marginals', True) else {}
     again = [{**search, **as_they_come} for search in ways(teacher.population) if search['method'] == way['method']]
     mine = trial(teacher, way, target)
-    others, chosen = max(_credited(trial, other, [(search, target) for search in again]), key=_preferred(teacher))
+    credits = _credits(trial, other, [(search, target) for search in again])
+    others, chosen = max(zip(credits, again, strict=True), key=_preferred(teacher))
     return dataclasses.replace(other, rehearsed={**chosen, **target}) if others > mine + MARGIN else teacher

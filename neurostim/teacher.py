@@ -212,17 +212,17 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
         return *training.fit((names[i], shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
-    learnt: dict[int, tuple] = {}
+    trained_already: dict[int, tuple] = {}
     if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
         ways = [dataclasses.replace(options, shift=shift) for shift in (0.0, ANYWHERE)]
         tried = side_by_side(lambda way: fit(0, way), ways)
         better = int(np.nanmin(tried[1][1].validation_loss) < np.nanmin(tried[0][1].validation_loss))
-        options, learnt[0] = ways[better], tried[better]
+        options, trained_already[0] = ways[better], tried[better]
         report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
 
     def train_member(i):
         """What member i has learnt, its curves, and its skill."""
-        member, history, checked_y, held = learnt.get(i) or fit(i, options)
+        member, history, checked_y, held = trained_already.get(i) or fit(i, options)
         if few:
             member = fit(i, options, training.steps_anew(history, held))[0]
         found = _curves(history)

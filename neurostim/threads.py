@@ -24,19 +24,19 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item],
     Raises:
       whatever `work` raises first; what was not begun then is left.
     """
-    items = list(items)
-    results: list = [None] * len(items)
     cores = os.cpu_count() or 1
-    # Here for BLAS, whose number of threads is the process's, and as each thread begins for OpenMP, whose number is its own.
-    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(
-            min(cores, at_once or cores), initializer=threadpool_limits, initargs=(1,)) as pool:
+    with threadpool_limits(1), a_core_each(min(cores, at_once or cores)) as pool:
         futures = {pool.submit(work, item): i for i, item in enumerate(items)}
         try:
             for future in concurrent.futures.as_completed(futures):
-                i = futures[future]
-                results[i] = future.result()
-                done(i, results[i])
+                done(futures[future], future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return results
+    return [future.result() for future in futures]
+
+
+def a_core_each(threads: int) -> concurrent.futures.ThreadPoolExecutor:
+    """A pool of threads that start no others of OpenMP's, which counts them for each thread apart; for BLAS, whose number is the process's,
+    whoever uses the pool keeps to one meanwhile."""
+    return concurrent.futures.ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ FINER, EPOCHS = 10, 12  # few windows are validated by up to so many times as of
 FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so many are too few to learn from a part of them
 NEVER = 2**30  # steps, more than any training has
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
-LITTLE = 0.01  # nats, that a network has left to learn of its labels: more steps would change no answer (BUILD_NOTES)
+LITTLE = 0.01  # nats, that a network has left to learn of its labels: more steps hardly change an answer (BUILD_NOTES)
 AGAIN = 2**31 - 1  # use of a key, far from those of what `split` gives
 VALIDATED = 128  # windows at a time, so that activations stay in the cache, and no more of the padding than need be
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
@@ -128,7 +129,9 @@ def is_to_go_on(history: History, targets: np.ndarray, steps: int) -> bool:
     believes what their labels do.
 
     Args:
-      targets: [n, classes], those labels.
+      history: its losses are in nats; where classes are weighted in them, labels have to be certain.
+      targets: float [n, classes], those labels.
+      steps: that the training had.
     """
     losses = np.asarray(history.validation_loss)
     if not np.isfinite(losses).any():
@@ -209,7 +212,7 @@ def make_train(model: Model, options: TrainingOptions):
 
     def train(key, data, validation, until=NEVER, stretch=1, start=None):
         loop_key = jax.random.split(key)[1]
-        # In one piece, so that it is updated by one program and not by one for each of a network's arrays: that compiles in half the time.
+        # In one piece, so that it is updated by a few loops and not by a few for each of a network's arrays: that compiles sooner.
         params, whole = ravel_pytree(initial(model, key) if start is None else start)
         optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(
             lambda count: schedule(count / stretch), weight_decay=options.weight_decay))
@@ -232,21 +235,8 @@ def make_train(model: Model, options: TrainingOptions):
             params = optax.apply_updates(params, updates)
             return (params, running_average(number, average, params, options.average), opt_state), total + value
 
-        def validate(params):
-            params = whole(params)
-
-            def add(i, sums):
-                x, targets = (jax.lax.dynamic_slice_in_dim(rows, i * VALIDATED, VALIDATED) for rows in checked)
-                logits = model.apply(params, x)[0]
-                there = i * VALIDATED + jnp.arange(VALIDATED) < validation.n
-                losses = cross_entropy(logits, targets) * (targets @ class_weight)
-                truth, answers = (jax.nn.one_hot(a.argmax(-1), model.classes) for a in (targets, logits))
-                return sums[0] + (losses * there).sum(), sums[1] + (truth * there[:, None]).T @ answers
-
-            sums = jax.lax.fori_loop(0, -(-validation.n // VALIDATED), add, (0.0, jnp.zeros((model.classes, model.classes))))
-            return sums[0] / validation.n, kappa_of(sums[1], validation.n)
-
-        checked = [jnp.pad(rows, [(0, -len(rows) % VALIDATED)] + [(0, 0)] * (rows.ndim - 1)) for rows in validation[:2]]
+        checked = Examples(*(jnp.pad(rows, [(0, -len(rows) % VALIDATED)] + [(0, 0)] * (rows.ndim - 1)) for rows in validation[:2]),
+                           validation.n)
         part_steps = part * stretch
         between = jnp.clip(jnp.round(EPOCHS * data.n / (batch * part_steps)), 1, finer).astype(jnp.int32)  # parts
         told = until < NEVER
@@ -260,7 +250,8 @@ def make_train(model: Model, options: TrainingOptions):
             steps, row, learnt, best, best_loss, history, since = state
             reached = jnp.minimum(steps + between * part_steps, last)
             learnt, total = jax.lax.fori_loop(steps, reached, step, (learnt, 0.0))
-            validation_loss, kappa = validate(learnt[1])
+            averaged = whole(learnt[1])
+            validation_loss, kappa = validate(lambda x: model.apply(averaged, x)[0], checked, class_weight)
             better = validation_loss < best_loss
             found = History(reached, total / (reached - steps), validation_loss, kappa)
             history = jax.tree.map(lambda column, value: column.at[row].set(value), history, found)
@@ -273,6 +264,27 @@ def make_train(model: Model, options: TrainingOptions):
         return whole(jnp.where(told, average, best)), history
 
     return train
+
+
+def validate(logits_of: Callable[[jax.Array], jax.Array], given: Examples, class_weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(cross-entropy in nats, kappa) of what ``logits_of(x) -> [rows, classes]`` says of windows.
+
+    Args:
+      given: padded to a multiple of `VALIDATED` rows; of these no more blocks are asked about than windows fill.
+      class_weight: [classes], by which classes count in the cross-entropy.
+    """
+    classes = len(class_weight)
+
+    def add(i, sums):
+        x, targets = (jax.lax.dynamic_slice_in_dim(rows, i * VALIDATED, VALIDATED) for rows in given[:2])
+        logits = logits_of(x)
+        there = i * VALIDATED + jnp.arange(VALIDATED) < given.n
+        losses = cross_entropy(logits, targets) * (targets @ class_weight)
+        truth, answers = (jax.nn.one_hot(a.argmax(-1), classes) for a in (targets, logits))
+        return sums[0] + (losses * there).sum(), sums[1] + (truth * there[:, None]).T @ answers
+
+    loss, table = jax.lax.fori_loop(0, -(-given.n // VALIDATED), add, (0.0, jnp.zeros((classes, classes))))
+    return loss / given.n, kappa_of(table, given.n)
 
 
 def initial(model: Model, key: jax.Array):

@@ -44,13 +44,13 @@ def test_as_many_at_once_as_there_are_cores_or_fewer_each_on_one_core(at_once, m
 
 
 def test_a_failure_is_raised_and_what_was_not_begun_is_left():
-    begun, failed = [], threading.Event()
+    begun, long = [], threading.Event()
 
     def work(item):
         begun.append(item)
         if item == 0:
             raise ValueError('of the first')
-        failed.wait(1)
+        long.wait(1)
 
     with pytest.raises(ValueError, match='of the first'):
         side_by_side(work, range(100))
