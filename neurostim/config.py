@@ -38,7 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': students.STEPS, 'student_longer': 1,
+        'student_steps': students.STEPS, 'student_longer': 1, 'student_batch': students.BATCH,
         'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0, 'advise': False},
         'release': {'licence': 'other'},
     })
@@ -79,8 +79,9 @@ def _check_numbers(config) -> None:
     """Refuses numbers out of range."""
     teacher = config.teacher
     for name, value in (('evaluate.seeds', config.evaluate.seeds), ('student_steps', config.student_steps),
-                        ('student_longer', config.student_longer), ('teacher.training.longer', teacher.training.longer),
-                        ('teacher.training.steps', teacher.training.steps), ('teacher.training.batch', teacher.training.batch),
+                        ('student_longer', config.student_longer), ('student_batch', config.student_batch),
+                        ('teacher.training.longer', teacher.training.longer), ('teacher.training.steps', teacher.training.steps),
+                        ('teacher.training.batch', teacher.training.batch),
                         ('teacher.training.validations', teacher.training.validations),
                         ('teacher.training.patience', teacher.training.patience),
                         ('teacher.identity.steps', teacher.identity.steps), ('teacher.identity.copies', teacher.identity.copies),
@@ -149,6 +150,11 @@ def load_study(config, fold: int = -1) -> Study:
 def training_options(config) -> TrainingOptions:
     """How the teacher is trained."""
     return TrainingOptions(**config.teacher.training.to_dict())
+
+
+def student_options(config, teacher_shift: float) -> TrainingOptions:
+    """How networks among the students are trained, on windows that are shifted as the teacher's were."""
+    return students.training_options(teacher_shift, config.student_steps, config.student_longer, config.student_batch)
 
 
 def flow_options(config) -> FlowOptions:

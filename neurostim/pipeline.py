@@ -74,11 +74,20 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         beside[workdirs.LEDGER] = ledger._asdict()
         teacher = learn(teacher)
     else:
-        at_once = 0.0 if config.teacher.rehearse else max(config.teacher.draws, 0.0)  # a rehearsal finds out first whose draws
+        rehearsed, draws = config.teacher.rehearse, config.teacher.draws
+        at_once, later = (0.0, abs(draws)) if rehearsed else (max(draws, 0.0), 0.0)  # a rehearsal finds out first whose draws
+        trial = None
+
+        def begin_to_rehearse(committee):  # not where privacy is promised: that looks at windows again
+            nonlocal trial
+            if rehearsed:
+                from neurostim import rehearsal  # here: who excites needs no students
+                trial = rehearsal.make_trial(study.part(test=False), committee, config.seed, report)
+
         teacher = teachers.train_teacher(
             study, names, config.seed, training_options(config), flow_options(config), identity_options(config), config.teacher.committee,
-            report, config.teacher.least_skill, at_once, config.teacher.weigh)
-        teacher = learn(prepare(teacher, study, config, report))  # prepared not where privacy is promised: that looks again
+            report, config.teacher.least_skill, at_once, config.teacher.weigh, later, begin_to_rehearse)
+        teacher = learn(prepare(teacher, trial, study, config, report))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -91,16 +100,15 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     say(f'train: kappa {score["kappa"]:.3f} on {len(test.y)} test windows, {time.perf_counter() - started:.0f} s')
 
 
-def prepare(teacher: teachers.Teacher, study: Study, config, report) -> teachers.Teacher:
-    """The teacher with what a rehearsal found, if the config asks for one, and taught by the draws that served best in it. Whether there
+def prepare(teacher: teachers.Teacher, trial, study: Study, config, report) -> teachers.Teacher:
+    """The teacher with what a rehearsal by `trial` found, if there is one, and taught by the draws that served best in it. Whether there
     are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them."""
-    if not config.teacher.rehearse:
+    if not trial:
         return teacher
-    from neurostim import rehearsal  # here: who excites needs no students
-    learnt, share = study.part(test=False), config.teacher.draws
-    trial = rehearsal.make_trial(learnt, teacher, config.seed, report)
+    from neurostim import rehearsal
+    share = config.teacher.draws
     teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, trial))
-    if not share or share < 0 and len(learnt.y) > teachers.MANY_WINDOWS:
+    if not share or share < 0 and teacher.windows > teachers.MANY_WINDOWS:
         return teacher
     way = produce.resolve(produce.Settings(), teacher)
     taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)

@@ -23,6 +23,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,27 +101,41 @@ def quick_students(shape: tuple[int, ...]) -> tuple[str, ...]:
     return (*[NETWORK] * (len(shape) > 1), *STUDENTS)
 
 
-def answers(x: np.ndarray, targets: np.ndarray, asked: np.ndarray, shift: float, seed: int) -> np.ndarray:
-    """int [students, m]: what :func:`quick_students` that learnt from scaled windows x [n, *shape] of distributions targets [n, classes]
-    say of `asked` [m, *shape]. The network stops by a tenth of x, and may learn from shifted windows (`training.TrainingOptions.shift`)."""
-    everything = Source(x, targets, np.zeros(len(x), bool))
+class Lesson(NamedTuple):
+    """Scaled windows x [n, *shape] of distributions targets [n, classes] to learn from, and windows asked [m, *shape] to be asked about."""
 
-    def answer(name):
-        source = synthetic_source(x, targets, seed) if name == NETWORK else everything
-        return students.fit(name, source, seed, students.training_options(shift, NETWORK_STEPS)).predict(asked).argmax(1)
-
-    return np.stack(side_by_side(answer, quick_students(x.shape[1:])))
+    x: np.ndarray
+    targets: np.ndarray
+    asked: np.ndarray
 
 
-def answers_of_twins(train: Study, teacher: Teacher, soft: bool, rows: np.ndarray, seed: int) -> np.ndarray:
-    """int [students, m]: what quick students that learnt from other windows of `train`, under true labels or the teacher's `soft` ones,
-    say of its windows `rows` [m]."""
+def answers(lessons: list[Lesson], shift: float, seed: int) -> list[np.ndarray]:
+    """int [students, m] for each lesson: what :func:`quick_students` say. The network stops by a tenth of what it learns from, and may
+    learn from shifted windows (`training.TrainingOptions.shift`)."""
+    names, networks = quick_students(lessons[0].x.shape[1:]), students.training_options(shift, NETWORK_STEPS)
+
+    def answer(one):
+        (x, targets, asked), name = one
+        source = synthetic_source(x, targets, seed) if name == NETWORK else Source(x, targets, np.zeros(len(x), bool))
+        return students.fit(name, source, seed, networks).predict(asked).argmax(1)
+
+    said = side_by_side(answer, list(itertools.product(lessons, names)))
+    return [np.stack(said[i:i + len(names)]) for i in range(0, len(said), len(names))]
+
+
+def answers_of_twins(train: Study, teacher: Teacher, rows: np.ndarray, seed: int) -> np.ndarray:
+    """int [2, students, m]: what quick students that learnt from other windows of `train`, under true labels and under the teacher's, say
+    of its windows `rows` [m]."""
     scaled, order = teacher.scaling.forward, np.random.default_rng(seed).permutation(len(train.y))
-    fold, said = order % FOLDS, np.zeros((len(quick_students(train.shape)), len(rows)), int)
+    fold, lessons = order % FOLDS, []
     for i in range(FOLDS):
-        others, asked = order[fold[order] != i][:train.most_windows(*TWIN_WINDOWS)], fold[rows] == i
-        targets = teacher.probabilities(train.x[others]) if soft else np.eye(len(train.classes), dtype=np.float32)[train.y[others]]
-        said[:, asked] = answers(scaled(train.x[others]), targets, scaled(train.x[rows[asked]]), teacher.shift, seed)
+        others = order[fold[order] != i][:train.most_windows(*TWIN_WINDOWS)]
+        x, asked = scaled(train.x[others]), scaled(train.x[rows[fold[rows] == i]])
+        truth = np.eye(len(train.classes), dtype=np.float32)[train.y[others]]
+        lessons += [Lesson(x, truth, asked), Lesson(x, teacher.predict_scaled(x), asked)]
+    said = np.zeros((2, len(quick_students(train.shape)), len(rows)), int)
+    for i, found in enumerate(answers(lessons, teacher.shift, seed)):
+        said[i % 2][:, fold[rows] == i // 2] = found
     return said
 
 
@@ -143,13 +158,13 @@ def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[st
     def known(said):
         return np.array([float(utility.kappa(utility.confusion(truth, labels, len(train.classes), weights))) for labels in said])
 
-    twins = np.maximum(*(known(answers_of_twins(train, first, soft, rows, seed)) for soft in (False, True)))
+    twins = np.maximum(*(known(said) for said in answers_of_twins(train, first, rows, seed)))
     report('quick students of real windows: kappa ' + ', '.join(f'{name} {kappa:.3f}' for name, kappa in zip(names, twins, strict=True)))
 
     def trial(teacher, way, target):
         settings = produce.resolve(produce.Settings(count=count, target=produce.TargetSettings(**target), **way), teacher)
         made = produce.generate(teacher, settings, seed)
-        kappas = known(answers(scaled(made.x), made.probabilities, x, first.shift, seed))
+        kappas = known(*answers([Lesson(scaled(made.x), made.probabilities, x)], first.shift, seed))
         credited = credit(kappas, twins)
         told = [f'{settings.steps} steps of {settings.learning_rate:g}', *[f'best of {settings.candidates}'] * (settings.candidates > 1),
                 *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())]

@@ -20,6 +20,7 @@ from neurostim.errors import choose
 from neurostim.sources import Source
 
 STEPS = 1600  # most steps of a network: with half as many some had not learnt all that there was (BUILD_NOTES)
+BATCH = 128  # windows a step
 LONGER_NUMBERS = 2**14  # in a window that is learnt for longer where steps run out, at most
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
@@ -100,7 +101,7 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) -> training.TrainingOptions:
+def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1, batch: int = BATCH) -> training.TrainingOptions:
     """How networks are trained, twins and students of stimuli alike: on windows that are shifted as the teacher's were, if it was found
     that these may begin anywhere. Of long windows there are few to learn from, and some networks learn nothing of them as they begin.
 
@@ -108,15 +109,17 @@ def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1) 
       teacher_shift: of the teacher's training (:class:`neurostim.training.TrainingOptions`).
       steps: at most, of windows as they begin; see `SHIFTED_STEPS`.
       longer: how many times as many, where these ran out (:class:`neurostim.training.TrainingOptions`).
+      batch: windows a step.
     """
-    return training.TrainingOptions(steps=steps, shift=teacher_shift, longer=longer)
+    return training.TrainingOptions(steps=steps, batch=batch, shift=teacher_shift, longer=longer)
 
 
 def told_of_training(options: training.TrainingOptions) -> tuple:
     """What digests are told of how networks are trained beside their steps: nothing of what is not done, so that what was kept before it
     could be is found."""
-    longer = [('longer', options.longer, LONGER_NUMBERS)] * (options.longer > 1)
-    return (*[options.shift] * bool(options.shift), *longer)
+    longer = [('longer', options.longer, LONGER_NUMBERS, training.LITTLE)] * (options.longer > 1)
+    batch = [('batch', options.batch)] * (options.batch != BATCH)
+    return (*[options.shift] * bool(options.shift), *longer, *batch)
 
 
 def learns_from_all(source: Source) -> bool:

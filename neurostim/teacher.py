@@ -186,13 +186,14 @@ def member_weights(curves: dict[str, dict[str, list]], few: bool = False) -> tup
 
 
 def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, part: np.ndarray, least_skill: float,
-                   report: Callable[[str], None], draws: tuple[np.ndarray, np.ndarray] | None = None):
+                   report: Callable[[str], None], draws: tuple[np.ndarray, np.ndarray] | None = None, room: int = 0):
     """(names, parameters, curves, shift) of the members that are kept, see :func:`train_teacher`.
 
     Args:
       train: training windows, scaled.
       part: which member learns from each of them (:func:`committee_parts`).
       draws: (x, classes) that every member learns from too; none of them validates.
+      room: for so many draws, which members may learn from later: both trainings share their compilation.
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
     options = training.affordable(options, train.x, LONGER_NUMBERS)
@@ -207,8 +208,8 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
         x, y, apart = own.x, own.y, held
         if draws:
             x, y, apart = np.concatenate([x, draws[0]]), np.concatenate([y, draws[1]]), np.append(held, np.zeros(len(draws[1]), bool))
-        rows = training.rounded(len(y)) if few else None  # one compilation for both times
         some = slice(None) if until < training.NEVER else ~apart
+        rows = training.rounded((len(y) if few else int((~apart).sum())) + room)  # of few, all: one compilation for both times
         learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
         return *training.fit((names[i], shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
 
@@ -247,10 +248,15 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
     return names, tuple(params), curves, options.shift
 
 
+def _count_draws(train: Study, share: float) -> int:
+    """How many draws there are for a `share`, see :func:`learn_from_draws`."""
+    return int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
+
+
 def _draw(train: Study, population: dict, method: str, put_right: bool, share: float, seed: int,
           report: Callable[[str], None]) -> tuple[np.ndarray, np.ndarray]:
     """Unexcited draws that members learn from beside the scaled training windows, and their classes; see :func:`learn_from_draws`."""
-    count = int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
+    count = _count_draws(train, share)
     report(f'{count} draws by {method!r} are learnt from beside {len(train.y)} windows')
     return parameterisation.unexcited(method, train.shape, population, count, seed, put_right=put_right)
 
@@ -284,7 +290,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
                   identity: identities.IdentityOptions | None = None, committee: str = 'together',
                   report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0, draws: float = 0.0,
-                  weigh: bool = False) -> Teacher:
+                  weigh: bool = False, draws_later: float = 0.0,
+                  meanwhile: Callable[[Teacher], None] = lambda committee: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
     Every member holds out other groups for validation, so that together they have learnt from every window. Of few windows
@@ -306,6 +313,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         disjoint committee cannot: draws are of all windows.
       weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
         from others' windows, or from draws, which are of all windows.
+      draws_later: as many for each training window :func:`learn_from_draws` may be asked for.
+      meanwhile: called with the committee as soon as it has learnt, while the flow may still be trained: it has no population yet, nor
+        networks that name people. Not where members learn from draws, which a population has to be there for.
     """
     options = options or training.TrainingOptions()
     if options.shift > 0 and study.kind != 'windows':
@@ -318,7 +328,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         options = dataclasses.replace(options, shift=0.0)
     make_committee(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
     part = committee_parts(train, committee, len(names), seed)
-    if draws and committee != 'together':
+    together = committee == 'together'
+    if draws and not together:
         raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
                         "draws 0, or let members learn 'together'")
 
@@ -332,20 +343,26 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         return population
 
     def learn(drawn=None):
-        return _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn)
+        room = _count_draws(train, draws_later) if draws_later and together else 0
+        kept, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn, room)
+        weights = member_weights(curves, training.are_few(train.x)) if weigh and together and not drawn else ()
+        model = make_committee(kept, study.shape, n_classes, weights)
+        return Teacher(kept, model, params, scaling, {}, classes=study.classes, channels=study.channels, kind=study.kind,
+                       curves=curves, shift=shift, windows=len(train.y), weights=weights)
+
+    def learn_first():
+        learnt = learn()
+        meanwhile(learnt)
+        return learnt
 
     if draws:
         population = take_statistics()
-        members = learn(_draw(train, population, parameterisation.usual(population), True, draws, seed, report))
+        learnt = learn(_draw(train, population, parameterisation.usual(population), True, draws, seed, report))
     else:
-        population, members = side_by_side(lambda work: work(), (take_statistics, learn))
-    names, params, curves, shift = members
+        population, learnt = side_by_side(lambda work: work(), (take_statistics, learn_first))
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
-    weights = member_weights(curves, training.are_few(train.x)) if weigh and committee == 'together' and not draws else ()
-    model = make_committee(names, study.shape, n_classes, weights)
-    return Teacher(names, model, params, scaling, population, classes=study.classes, channels=study.channels, kind=study.kind,
-                   curves=curves, identity=named, shift=shift, windows=len(train.y), weights=weights)
+    return dataclasses.replace(learnt, population=population, identity=named)
 
 
 def _may_begin_anywhere(train: Study, report: Callable[[str], None]) -> bool:

@@ -219,7 +219,9 @@ def test_predictions_of_the_untold_are_not_taken_for_those_of_the_told(study, te
     monkeypatch.setattr(advice, 'advise', lambda *rest: students.Advice({'n_neighbors': 3}))
 
     def kappas(folder, advised):
-        rows, _ = phase.compare_students(study, teacher, stimuli, stimuli, ('knn',), 1, 10, draws=50, predictions=folder, advised=advised)
+        networks = students.training_options(0.0, 10)
+        rows, _ = phase.compare_students(
+            study, teacher, stimuli, stimuli, ('knn',), 1, networks, draws=50, predictions=folder, advised=advised)
         return rows[0]['stimuli'], rows[0]['control']
 
     untold = kappas(tmp_path / 'a', False)

@@ -365,23 +365,24 @@ def test_students_are_told_what_is_plain_and_whether_held_rows_are_apart(study, 
     monkeypatch.setattr(students, 'fit', fit)
     some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int), np.ones(6, np.float32))
     more = Stimuli(study.x[:8], np.full((8, 2), 0.5, np.float32), np.zeros(8, int))
-    phase.compare_students(study, teacher, some, more, ('knn',), 1, STEPS, draws=20)
+    phase.compare_students(study, teacher, some, more, ('knn',), 1, NETWORKS, draws=20)
     assert told.pop((True, False)) == 6 and told.pop((False, False)) == 8  # stimuli, their control
     assert set(told) == {(False, True)}  # and real windows
 
 
-def test_networks_that_may_learn_for_longer_are_not_taken_for_others(study, teacher, monkeypatch, tmp_path):
+def test_networks_that_learn_otherwise_are_not_taken_for_others(study, teacher, monkeypatch, tmp_path):
     told = []
 
     def fit(name, source, seed, options, capacity=None, advice=None):
-        told.append((options.steps, options.longer))
+        told.append((options.longer, options.batch))
         return students.Student(name, lambda rows: np.full((len(rows), source.targets.shape[1]), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
     some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
-    for longer in (1, 3, 3, 1):
-        phase.compare_students(study, teacher, some, some, ('mlp',), 1, STEPS, draws=20, predictions=tmp_path, longer=longer)
-    half = len(told) // 2
-    assert half and told == [(STEPS, 1)] * half + [(STEPS, 3)] * half  # what was kept is found
+    for longer, batch in ((1, 128), (3, 128), (3, 64), (3, 128), (3, 64), (1, 128)):
+        networks = students.training_options(0.0, STEPS, longer, batch)
+        phase.compare_students(study, teacher, some, some, ('mlp',), 1, networks, draws=20, predictions=tmp_path)
+    third = len(told) // 3
+    assert third and told == [(1, 128)] * third + [(3, 128)] * third + [(3, 64)] * third  # what was kept is found
 
 
 def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(study, teacher, monkeypatch, tmp_path):
@@ -395,7 +396,8 @@ def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(stud
     some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
     for shift in (0.0, 0.5, 0.5):
         made = dataclasses.replace(teacher, shift=shift)
-        phase.compare_students(study, made, some, some, ('mlp',), 1, STEPS, draws=20, predictions=tmp_path)
+        networks = students.training_options(shift, STEPS)
+        phase.compare_students(study, made, some, some, ('mlp',), 1, networks, draws=20, predictions=tmp_path)
     held = comparison.real_sources(study, teacher)['real'].held
     assert {rows for rows, _ in told} == {6, len(held), int((~held).sum())}  # of few windows a twin is chosen without held ones
     assert [shift for _, shift in told] == [0.0] * (len(told) // 2) + [0.5] * (len(told) // 2)  # the third time nothing is trained

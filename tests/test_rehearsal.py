@@ -153,27 +153,30 @@ def test_what_one_student_gains_does_not_hide_what_another_loses():
     np.testing.assert_allclose(as_twins, twins.mean())
 
 
-@pytest.mark.parametrize('soft', [False, True])
-def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, study, monkeypatch, soft):
-    train, seen = study.part(test=False), []
-    labels = teacher.probabilities(train.x) if soft else np.eye(2)[train.y]
-    belongs = {window.tobytes(): row for window, row in zip(teacher.scaling.forward(train.x), labels, strict=True)}
+def test_twins_are_asked_about_windows_that_they_have_not_learnt_from(teacher, study, monkeypatch):
+    """Under true labels and under the teacher's, and what each says stands in its windows' place."""
+    train, seen = study.part(test=False), {False: [], True: []}
+    windows = [window.tobytes() for window in teacher.scaling.forward(train.x)]
+    place, labels = dict(zip(windows, range(len(windows)), strict=True)), (np.eye(2)[train.y], teacher.probabilities(train.x))
 
     def fit(name, source, seed, options):
-        for window, row in zip(source.x, source.targets, strict=True):
-            np.testing.assert_allclose(row, belongs[window.tobytes()], atol=1e-5)
-        learnt = {window.tobytes() for window in source.x}
+        learnt = [place[window.tobytes()] for window in source.x]
+        soft = not np.array_equal(source.targets, labels[0][learnt])
+        np.testing.assert_allclose(source.targets, labels[soft][learnt], atol=1e-5)
 
         def predict(x):
-            seen.append((learnt, {window.tobytes() for window in x}))
-            return np.eye(2)[np.zeros(len(x), int)]
+            asked = [place[window.tobytes()] for window in x]
+            seen[soft].append((set(learnt), set(asked)))
+            return np.eye(2)[(np.array(asked) + soft) % 2]
         return students.Student(name, predict)
 
     monkeypatch.setattr(students, 'fit', fit)
-    rehearsal.answers_of_twins(train, teacher, soft, np.arange(len(train.y)), 0)
-    assert len(seen) == rehearsal.FOLDS * len(rehearsal.quick_students(train.shape))
-    assert all(learnt | asked == set(belongs) and not learnt & asked for learnt, asked in seen)
-    assert set().union(*(asked for _, asked in seen)) == set(belongs)
+    everything, count = set(range(len(windows))), len(rehearsal.quick_students(train.shape))
+    said = rehearsal.answers_of_twins(train, teacher, np.arange(len(windows)), 0)
+    assert said.tolist() == [[[(i + soft) % 2 for i in range(len(windows))]] * count for soft in (False, True)]
+    for found in seen.values():
+        assert len(found) == rehearsal.FOLDS * count
+        assert all(learnt | asked == everything and not learnt & asked for learnt, asked in found)
 
 
 def test_a_twin_counts_by_the_labels_that_serve_it_better(teacher, study, monkeypatch):
@@ -181,8 +184,9 @@ def test_a_twin_counts_by_the_labels_that_serve_it_better(teacher, study, monkey
     train = study.part(test=False)
 
     def credited(known):
-        monkeypatch.setattr(rehearsal, 'answers_of_twins', lambda train, teacher, soft, rows, seed: twins[known[soft]](train.y[rows]))
-        monkeypatch.setattr(rehearsal, 'answers', lambda x, targets, asked, shift, seed: twins['everything'](asked_about))
+        monkeypatch.setattr(
+            rehearsal, 'answers_of_twins', lambda train, teacher, rows, seed: [twins[name](train.y[rows]) for name in known])
+        monkeypatch.setattr(rehearsal, 'answers', lambda lessons, shift, seed: [twins['everything'](asked_about)])
         monkeypatch.setattr(rehearsal, 'BEYOND', 0.0)
         asked_about = train.y[rehearsal.windows_asked(train.y, 2, 0)[0]]
         return rehearsal.make_trial(train, teacher)(teacher, {'method': 'mixture'}, {})
@@ -204,7 +208,8 @@ def test_a_network_is_asked_where_windows_have_a_shape_and_learns_as_others_of_t
     monkeypatch.setattr(students, 'fit', fit)
     targets = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
     for shape in ((8,), (8, 1), (4, 4, 1)):
-        rehearsal.answers(np.zeros((40, *shape), np.float32), targets, np.zeros((3, *shape), np.float32), 0.5, 0)
+        lesson = rehearsal.Lesson(np.zeros((40, *shape), np.float32), targets, np.zeros((3, *shape), np.float32))
+        assert [said.shape for said in rehearsal.answers([lesson], 0.5, 0)] == [(5 + (len(shape) > 1), 3)]
     classical = [(name, 0.5, False) for name in rehearsal.STUDENTS]
     network = ('cnn', 0.5, True)  # some are held, by which it stops
     assert sorted(asked) == sorted([*classical, *classical, network, *classical, network])
@@ -335,7 +340,7 @@ def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, tim
     for share, expected in ((-1.0, tried), (1.0, True)):
         config.teacher.draws = share
         with pytest.raises(Reached) if expected else contextlib.nullcontext():
-            assert pipeline.prepare(teacher, study, config, print).rehearsed == {'method': 'mixture'}
+            assert pipeline.prepare(teacher, lambda *_: 0.0, study, config, print).rehearsed == {'method': 'mixture'}
 
 
 def test_of_long_windows_no_mixture_is_tried():

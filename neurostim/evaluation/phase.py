@@ -13,7 +13,7 @@ import numpy as np
 import neurostim.teacher as teachers
 from neurostim import private, release, report, students, training
 from neurostim import workdir as workdirs
-from neurostim.config import flow_options, load_study, privacy_options
+from neurostim.config import flow_options, load_study, privacy_options, student_options
 from neurostim.errors import UserError
 from neurostim.evaluation import advice, association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
 from neurostim.evaluation.shadow_priors import Prior
@@ -57,9 +57,8 @@ def evaluate(config, workdir: pathlib.Path, say) -> None:
     with (MetricsWriter(workdir / 'metrics.jsonl') as writer,
           Progress(comparison.count_tasks(names, seeds, few), 'students', 'evaluate', writer) as progress):
         rows, matrices = compare_students(
-            study, teacher, stimuli, control, names, seeds, config.student_steps, draws=config.evaluate.interval_draws,
-            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update, longer=config.student_longer,
-            advised=advised)
+            study, teacher, stimuli, control, names, seeds, student_options(config, teacher.shift), draws=config.evaluate.interval_draws,
+            seed=config.seed, predictions=workdir / 'predictions', progress=progress.update, advised=advised)
     attacks = None
     if config.evaluate.privacy:
         say('evaluate: students are done, attackers learn to name people')
@@ -107,17 +106,17 @@ def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
             'class_counts': summary['class_counts'], 'sha256': summary['sha256']}
 
 
-def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int, steps: int, *,
-                     draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None, progress=lambda done: None,
-                     advised: bool = False, longer: int = 1):
+def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tuple[str, ...], seeds: int,
+                     networks: training.TrainingOptions, *, draws: int = 2000, seed: int = 0, predictions: pathlib.Path | None = None,
+                     progress=lambda done: None, advised: bool = False):
     """Trains all students and compares them: (rows of results.json, confusion matrices).
 
     Args:
       stimuli, control: :class:`neurostim.excitation.records.Stimuli`.
+      networks: how these are trained (:func:`neurostim.students.training_options`).
       draws: of the bootstrap.
       predictions: a folder in which finished students' predictions are kept, so that a killed run goes on.
       advised: whether training windows advise how some learn from stimuli, and from the control (:mod:`neurostim.evaluation.advice`).
-      steps, longer: of networks, see :func:`neurostim.students.training_options`.
     """
     test = study.part(test=True).at_most(*comparison.TESTED)
     test_x = teacher.scaling.forward(test.x)
@@ -126,8 +125,8 @@ def compare_students(study: Study, teacher: Teacher, stimuli, control, names: tu
     validation = (real.x[real.held], real.targets[real.held].argmax(1))
     for name, made in (('stimuli', stimuli), ('control', control)):
         sources[name] = synthetic_source(teacher.scaling.forward(made.x), made.probabilities, seed, made.surprise)
-    networks = students.training_options(teacher.shift, steps, longer)
-    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, steps, *students.told_of_training(networks))
+    told_of_networks = (networks.steps, *students.told_of_training(networks))
+    content = digest(*(source.digest() for source in sources.values()), test_x, test.y, *told_of_networks)
     told = {}
     if advised:
         windows = study.part(test=False).at_most(*advice.ASKED)  # no more need be scaled
@@ -221,7 +220,8 @@ def evaluate_arrays(study: Study, teacher: Teacher, stimuli, control, names: tup
     if control is None:
         settings = produce.resolve(produce.Settings(count=len(stimuli.x)), teacher)
         control = produce.generate(teacher, produce.unexcited(settings), 0, produce.CONTROL)
-    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, steps, advised=advised)
+    networks = students.training_options(teacher.shift, steps)
+    rows, _ = compare_students(study, teacher, stimuli, control, names, seeds, networks, advised=advised)
     entry = {'count': len(stimuli.x), 'class_counts': np.bincount(stimuli.label, minlength=len(study.classes)),
              'sha256': hashlib.sha256(np.ascontiguousarray(stimuli.x, '<f4')).hexdigest(),
              'method': None, 'seconds': None, 'per_second': None, 'accepted_fraction': None,
