@@ -25,7 +25,7 @@ LONGER_NUMBERS = 2**14  # in a window that is learnt for longer where steps run 
 SHIFTED_STEPS = {'mlp': 3}  # times as many on shifted windows: it learns every place in time by itself, in steps that cost little
 # Raised whenever the same data come to make another student, so that predictions of earlier ones are not taken for its own: of all
 # students, and of some.
-RECIPE, RECIPES = 5, {'logistic_regression': 6, 'svm': 5, 'naive_bayes': 5, 'mlp': 6, 'gradient_boosting': 4, 'knn': 4,
+RECIPE, RECIPES = 5, {'logistic_regression': 7, 'svm': 5, 'naive_bayes': 5, 'mlp': 6, 'gradient_boosting': 4, 'knn': 4,
                       'random_forest': 4}
 FIRST_KEY = 3000  # students' keys are no teacher's: with one's initial weights a student would not be a stranger to it
 LEAST_SHARE = 0.02  # classes below this share of a window's belief are left out of weighted copies
@@ -231,7 +231,8 @@ def fit_columns(name: str, source: Source, seed: int, advice: Advice | None = No
 def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
     """(weights of all rows, {parameter: value}) that do best on held rows that came as they were made, none of which were learnt from: by
     the belief of these rows' own distributions in the answers, or of `HELD_BACK` by likelihood; (ones, {}) where there is nothing to
-    choose, or nothing is held. Sifted rows count otherwise where that is better, or by as many standard errors as `LEAVE_OUT` says.
+    choose, or nothing is held. Of values in `HELD_BACK` those after the first that is worse than one before by a standard error are not
+    tried. Sifted rows count otherwise where that is better, or by as many standard errors as `LEAVE_OUT` says.
 
     Held rows that are drawn as all others are do not show what is true of these alone. So where they are not apart, of the values in
     `HELD_BACK` that one is taken that holds an algorithm back most among those whose likelihood is within one standard error of the best
@@ -254,7 +255,17 @@ def _tune(name, source, seed) -> tuple[np.ndarray, dict]:
     def judged(weights, parameters):
         return judge(targets[asked], _train(name, flat, targets, weights * ~held, seed, parameters)(flat[asked]))
 
-    found = np.array([[judged(weights, parameters) for parameters in settings] for weights in choices])
+    def path(weights):
+        """[settings, asked]: how each is judged; -inf where it is not tried."""
+        rows = np.full((len(settings), len(asked)), -np.inf)
+        for i, parameters in enumerate(settings):
+            rows[i] = judged(weights, parameters)
+            best = rows[rows[:i + 1].mean(1).argmax()]
+            if holds_back and rows[i].mean() < best.mean() - best.std() / np.sqrt(len(asked)):
+                break
+        return rows
+
+    found = np.stack([path(weights) for weights in choices])
     mean = found.mean(2)
     which, best = np.unravel_index(mean.argmax(), mean.shape)
     gain = found[which, best] - found[0, mean[0].argmax()]

@@ -1,11 +1,16 @@
 """Windows moved until bands see what was asked for: little, in slow bands alone, and no matter in which company."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neurostim import columns
+from neurostim import columns, devices
 from neurostim.excitation import bands, settling
 
 QUICK_COMPILE = True
@@ -81,3 +86,36 @@ def test_silent_windows_stay_finite():
     numbers = bands.split(np.zeros((1, 300, 4), np.float32)).astype(np.float32)[0]
     for x in (np.zeros((300, 4), np.float32), windows(300, 4)[0]):
         assert np.isfinite(settling.settle(jnp.asarray(x), jnp.asarray(numbers))).all()
+
+
+@pytest.mark.parametrize('n', [1, 6, 41])
+def test_equations_are_solved_as_numpy_solves_them(n):
+    rng = np.random.default_rng(n)
+    slopes = rng.normal(size=(8, n, 2 * n)).astype(np.float32)
+    matrix = slopes @ slopes.swapaxes(1, 2) + 0.1 * np.eye(n, dtype=np.float32)
+    right = rng.normal(size=(8, n)).astype(np.float32)
+    found = jax.jit(jax.vmap(settling.solve_positive))(matrix, right)
+    np.testing.assert_allclose(found, np.linalg.solve(matrix.astype(float), right[..., None])[..., 0], rtol=2e-3, atol=2e-3)
+
+
+def test_two_devices_do_not_wait_for_each_other_for_good():
+    """As LAPACK's batches on each core of a CPU do: there every program that settles windows stood still."""
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
+                   'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+    done = subprocess.run([sys.executable, __file__], env=environment, timeout=120, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ['2', '(640,', '1201,', '2)']
+
+
+def settle_on_all_devices():
+    """Prints how many devices there are, and the shape of what they settled."""
+    def settle_some(key, first, *_):
+        x = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, first + i), (1201, 2)))(jnp.arange(16))
+        return jax.vmap(settling.settle)(x, jnp.ones((16, *bands.split(np.zeros((1, 1201, 2))).shape[1:])))
+
+    over, key = devices.OverDevices(settle_some, 16), jax.random.key(0)
+    settled = [np.asarray(over(key, [32 * i, 32 * i + 16], (), ())) for i in range(20)]
+    print(over.devices, np.concatenate(settled).shape)
+
+
+if __name__ == '__main__':
+    settle_on_all_devices()

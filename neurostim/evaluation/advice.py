@@ -45,7 +45,8 @@ def choices(name: str, source: Source, windows: Study) -> list[students.Advice]:
 
 def advise(name: str, source: Source, windows: Study) -> students.Advice | None:
     """The one of :func:`choices` by which an algorithm that learns from `source` knows real windows best, by kappa, where that is clearly
-    better (`CLEARLY`) than as held stimuli tune it; else None.
+    better (`CLEARLY`) than as held stimuli tune it; else None. Of values that hold it back those after the first that is clearly worse
+    than one before are not tried.
 
     Args:
       source: scaled stimuli.
@@ -63,7 +64,15 @@ def advise(name: str, source: Source, windows: Study) -> students.Advice | None:
         return found, 0.0 if draws is None else float(np.std(draws))
 
     usual = said(None)
-    found = [(advice, *gain(advice)) for advice in choices(name, source, windows)]
+    found = []
+    for _, path in itertools.groupby(choices(name, source, windows), lambda advice: advice[1:]):  # of one parameter's values
+        gains = []
+        for advice in path:
+            gained, error = gain(advice)
+            gains.append(gained)
+            found.append((advice, gained, error))
+            if name in students.HELD_BACK and gained < max(gains) - CLEARLY * error:  # what holds it back more is worse still
+                break
     best, gained, error = max(found, key=lambda each: each[1])
     return best if gained > CLEARLY * error else None
 

@@ -68,6 +68,19 @@ def _slow_places(x, top, xp):
     return mean[..., 0, 0], spectrum[..., 1:top, 0] * np.float32(math.sqrt(columns.power_scale(length)))
 
 
+def solve_positive(matrix, right):
+    """x [n] with matrix @ x = right, of a positive definite matrix [n, n]: Gauss-Jordan elimination, which needs no pivots then.
+
+    Not LAPACK's: of a batch jaxlib factorises several at once in the pool of threads that it is itself called from, and waits for them
+    there; where each of that pool's threads waits so, as with a program on each of a CPU's cores, all wait for good (BUILD_NOTES).
+    """
+    def eliminate(i, table):
+        row = table[i] / table[i, i]
+        return (table - table[:, i, None] * row).at[i].set(row)
+
+    return jax.lax.fori_loop(0, len(right), eliminate, jnp.concatenate([matrix, right[:, None]], 1))[:, -1]
+
+
 def settle(x, numbers):
     """The window `x` [time, channels], scaled, moved until its slow bands see `numbers` [places, 1 + bands, channels], as
     :func:`neurostim.excitation.bands.split` has them."""
@@ -98,6 +111,6 @@ def _settle_channel(along: Slow, x, means, wanted, usual):
         normal = slopes @ slopes.T
         normal += jnp.diag(DAMPING * jnp.diag(normal) + 1e-6)
         # As far as it takes to double or to silence a band, and no farther: amplitudes are no straight lines.
-        return moved + slopes.T @ jax.scipy.linalg.solve(normal, jnp.clip(short, -1, 1), assume_a='pos')
+        return moved + slopes.T @ solve_positive(normal, jnp.clip(short, -1, 1))
 
     return x + (usual * jax.lax.fori_loop(0, ROUNDS, step, jnp.zeros_like(usual))) @ along.basis
