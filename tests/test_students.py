@@ -110,6 +110,23 @@ def test_where_held_rows_are_not_apart_logistic_regression_is_held_back_as_far_a
     assert agreement[found['logisticregression__C']] == max(agreement.values())
 
 
+def test_what_holds_back_more_than_a_value_that_is_clearly_worse_is_not_tried(monkeypatch):
+    """Noise asks to be held back, and all values are tried; a clear line does not, and the last ones would know next to nothing."""
+    tried, usual = [], students._train
+
+    def train(name, flat, targets, counts, seed, parameters):
+        tried.append(parameters['logisticregression__C'])
+        return usual(name, flat, targets, counts, seed, parameters)
+
+    monkeypatch.setattr(students, '_train', train)
+    values = students.HELD_BACK['logistic_regression']
+    (x, targets), held = linear_toy(), np.arange(3000) % 8 >= 7
+    for labels, all_of_them in ((targets[np.random.default_rng(0).permutation(len(targets))], True), (targets, False)):
+        tried.clear()
+        students._tune('logistic_regression', Source(x, labels, held, apart=False), 0)
+        assert tried[:3] == list(values[:3]) and (min(tried) == values[-1]) == all_of_them
+
+
 @pytest.mark.parametrize('few', [False, True])
 def test_a_network_of_few_windows_learns_from_held_ones_too_in_the_end(few, monkeypatch):
     """For as many epochs as served it best without. Of many windows, and of stimuli, of which there are many, held ones only stop it."""
