@@ -355,6 +355,25 @@ def test_what_was_learnt_from_draws_is_known_of_draws(teacher, study):
     assert list(taught.curves) == list(teacher.curves) and taught.digest() != teacher.digest()
 
 
+def test_a_committee_can_be_asked_before_there_is_a_population(study):
+    early = []
+    made = retrain(study, meanwhile=early.append)
+    (committee,) = early
+    assert committee.population == {} and made.population
+    np.testing.assert_array_equal(committee.probabilities(study.x), made.probabilities(study.x))
+    assert dataclasses.replace(committee, population=made.population).digest() == made.digest()
+
+
+def test_members_with_room_for_draws_are_the_same_and_are_taught_by_the_same_program(study):
+    options = dataclasses.replace(TINY_OPTIONS, steps=TINY_OPTIONS.steps + 1)  # nobody else's
+    spec = ('mlp', study.shape, 2, ())
+    alike = [teachers.train_teacher(study, ('mlp',), 1, options, draws_later=later) for later in (0.0, 1.0)]
+    assert alike[0].digest() == alike[1].digest()
+    programs = training._compiled(spec, options)._cache_size()
+    teachers.learn_from_draws(alike[1], study, 'gaussian', 1, options, share=1.0)
+    assert training._compiled(spec, options)._cache_size() == programs == 2
+
+
 def test_members_that_learn_from_draws_at_once_are_those_taught_later(study):
     """Only that no committee is trained to be thrown away."""
     lines = []
