@@ -29,8 +29,9 @@ from neurostim.threads import side_by_side
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
 VALIDATION_SHARE = 0.15
-# In a window that members learn for longer where steps run out, at most: long windows' draws they would learn by heart (BUILD_NOTES).
-LONGER_NUMBERS = 2048
+# In a window that members learn for longer where steps run out, at most, by whether they learn from draws too: of long windows they would
+# learn these by heart (BUILD_NOTES).
+LONGER_NUMBERS = {False: 2**14, True: 2048}
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
 POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
@@ -196,7 +197,7 @@ def _train_members(train: Study, names: tuple[str, ...], options: training.Train
       room: for so many draws, which members may learn from later: both trainings share their compilation.
     """
     n_classes, shape = len(train.classes), train.x.shape[1:]
-    options = training.affordable(options, train.x, LONGER_NUMBERS)
+    options = training.affordable(options, train.x, LONGER_NUMBERS[bool(draws)])
     together, few = (part < 0).all(), training.are_few(train.x)
 
     def fit(i, options, until=training.NEVER):

@@ -425,6 +425,25 @@ def test_members_of_few_windows_learn_from_all_in_the_end(study, one_core, monke
             assert n == windows and until == round(best * windows / some) and jax.tree.all(jax.tree.map(np.array_equal, params, kept))
 
 
+@pytest.mark.parametrize(('numbers', 'longer'), [(2048, (3, 3)), (2049, (3, 1)), (2**14, (3, 1)), (2**14 + 1, (1, 1))])
+def test_members_learn_long_windows_for_longer_but_not_their_draws(study, teacher, one_core, monkeypatch, numbers, longer):
+    """As if windows had so many numbers: by limits that are as far from these windows' as theirs are from the limits."""
+    monkeypatch.setattr(training, 'FEW', (0, 0))
+    ratio = study.x[0].size / numbers
+    monkeypatch.setattr(teachers, 'LONGER_NUMBERS', {which: limit * ratio for which, limit in teachers.LONGER_NUMBERS.items()})
+    seen, fit = [], training.fit
+
+    def record(spec, options, *rest):
+        seen.append(options.longer)
+        return fit(spec, dataclasses.replace(options, longer=1), *rest)
+
+    monkeypatch.setattr(training, 'fit', record)
+    options = dataclasses.replace(TINY_OPTIONS, longer=3)
+    teachers.train_teacher(study, ('mlp',), 1, options)
+    teachers.learn_from_draws(dataclasses.replace(teacher, names=('mlp',)), study, 'gaussian', 1, options)
+    assert tuple(seen) == longer
+
+
 def test_draws_are_no_more_than_fit(study, teacher, monkeypatch):
     monkeypatch.setattr(teachers, 'MOST_DRAWS', 7)
     lines = []
