@@ -102,7 +102,11 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
 
 def prepare(teacher: teachers.Teacher, trial, study: Study, config, report) -> teachers.Teacher:
     """The teacher with what a rehearsal by `trial` found, if there is one, and taught by the draws that served best in it. Whether there
-    are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them."""
+    are draws may be left to choose; they are not tried where windows are so many that draws would be lost among them.
+
+    Args:
+      trial: of :func:`neurostim.rehearsal.make_trial`, or None.
+    """
     if not trial:
         return teacher
     from neurostim import rehearsal

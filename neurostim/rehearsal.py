@@ -147,7 +147,8 @@ def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[st
 
     Args:
       train: the training windows, in the study's units.
-      first: a teacher whose scaling, and shift in training, are those of all that are tried.
+      first: a teacher whose scaling, and shift in training, are those of all that are tried, and whose beliefs some twins learn; it needs
+        no population.
       report: called with a line of text for each trial.
     """
     (rows, weights), names = windows_asked(train.y, len(train.classes), seed), quick_students(train.shape)

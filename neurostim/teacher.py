@@ -314,7 +314,8 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
         disjoint committee cannot: draws are of all windows.
       weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
         from others' windows, or from draws, which are of all windows.
-      draws_later: as many for each training window :func:`learn_from_draws` may be asked for.
+      draws_later: for each training window, that :func:`learn_from_draws` may be asked for later: members get room for them now, so that
+        both trainings share their programs. It changes no member.
       meanwhile: called with the committee as soon as it has learnt, while the flow may still be trained: it has no population yet, nor
         networks that name people. Not where members learn from draws, which a population has to be there for.
     """
