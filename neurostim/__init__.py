@@ -33,10 +33,11 @@ def train_teacher(study, models=('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int =
       options: fields of :class:`neurostim.training.TrainingOptions`, e.g. ``steps``.
     """
     from neurostim import teacher, training
+    from neurostim.committee import CommitteeOptions
     from neurostim.excitation.flow import FlowOptions
     from neurostim.identity import IdentityOptions
     made = teacher.train_teacher(study, tuple(models), seed, training.TrainingOptions(**options), FlowOptions(steps=flow_steps),
-                                 IdentityOptions(tuple(identity_models)), committee)
+                                 IdentityOptions(tuple(identity_models)), CommitteeOptions(committee))
     return teacher.with_novices(made, tuple(novices), seed)
 
 

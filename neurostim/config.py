@@ -10,7 +10,7 @@ import math
 
 import ml_collections
 
-from neurostim import data, models, students
+from neurostim import committee, data, models, students
 from neurostim.errors import UserError, choose
 from neurostim.evaluation import shadows
 from neurostim.excitation import produce
@@ -19,7 +19,6 @@ from neurostim.excitation.produce import Settings, from_manifest
 from neurostim.identity import IdentityOptions
 from neurostim.private import UNITS, PrivacyOptions
 from neurostim.study import Study, hold_out_subject
-from neurostim.teacher import COMMITTEES
 from neurostim.training import TrainingOptions
 
 STUDENTS = ('cnn', 'resnet', 'gru', 'transformer', 'mlp', 'random_forest', 'gradient_boosting', 'svm', 'knn', 'logistic_regression',
@@ -67,7 +66,7 @@ def _check_names(config) -> None:
                                 ('novices', teacher.novices, models.NAMES)):
         for name in named:
             choose(name, known, f'model in teacher.{field}')
-    choose(teacher.committee, COMMITTEES, 'teacher.committee')
+    choose(teacher.committee, committee.WINDOWS, 'teacher.committee')
     choose(teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')
@@ -123,18 +122,18 @@ def _check_training(training, flow) -> None:
 def _check_what_goes_together(config) -> None:
     """Refuses fields that each may be but not together."""
     teacher, epsilon = config.teacher, config.teacher.privacy.epsilon
-    if teacher.draws and teacher.committee != 'together':
+    if teacher.draws and teacher.committee != committee.TOGETHER:
         raise UserError(f'teacher.draws is {teacher.draws}, and draws are of all training windows: leave teacher.committee '
-                        f"'together', it is {teacher.committee!r}")
+                        f'{committee.TOGETHER!r}, it is {teacher.committee!r}')
     if teacher.draws and epsilon:
         raise UserError(f'teacher.draws is {teacher.draws}, but teacher.privacy.epsilon promises that windows are looked at once: '
                         'leave teacher.draws 0, or epsilon 0')
     if epsilon and teacher.identity.models:
         raise UserError(f'teacher.privacy.epsilon is {epsilon}, but teacher.identity.models names networks whose training is not private: '
                         'leave teacher.identity.models empty, or epsilon 0')
-    if epsilon and teacher.committee != 'together':
+    if epsilon and teacher.committee != committee.TOGETHER:
         raise UserError(f'teacher.privacy.epsilon is {epsilon}, and its teacher is one network: leave teacher.committee '
-                        f"'together', it is {teacher.committee!r}")
+                        f'{committee.TOGETHER!r}, it is {teacher.committee!r}')
     if config.excite.surplus > 1 and not teacher.novices:  # the teacher would be trained in vain
         raise UserError(f'excite.surplus is {config.excite.surplus}, but teacher.novices names no networks to surprise: name some, such as '
                         "\"('linear','mlp')\", or leave excite.surplus 1")
@@ -155,6 +154,14 @@ def training_options(config) -> TrainingOptions:
 def student_options(config, teacher_shift: float) -> TrainingOptions:
     """How networks among the students are trained, on windows that are shifted as the teacher's were."""
     return students.training_options(teacher_shift, config.student_steps, config.student_longer, config.student_batch)
+
+
+def committee_options(config) -> committee.CommitteeOptions:
+    """What the teacher's members learn from, which are kept, and how much each counts. A rehearsal finds out first whose draws they may
+    learn from."""
+    teacher = config.teacher
+    at_once, later = (0.0, abs(teacher.draws)) if teacher.rehearse else (max(teacher.draws, 0.0), 0.0)
+    return committee.CommitteeOptions(teacher.committee, teacher.least_skill, teacher.weigh, at_once, later)
 
 
 def flow_options(config) -> FlowOptions:

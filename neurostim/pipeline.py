@@ -12,7 +12,15 @@ import time
 import neurostim.teacher as teachers
 from neurostim import devices, private
 from neurostim import workdir as workdirs
-from neurostim.config import excite_settings, flow_options, identity_options, load_study, privacy_options, training_options
+from neurostim.config import (
+    committee_options,
+    excite_settings,
+    flow_options,
+    identity_options,
+    load_study,
+    privacy_options,
+    training_options,
+)
 from neurostim.errors import UserError
 from neurostim.excitation import produce
 from neurostim.files import as_json
@@ -74,20 +82,7 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
         beside[workdirs.LEDGER] = ledger._asdict()
         teacher = learn(teacher)
     else:
-        rehearsed, draws = config.teacher.rehearse, config.teacher.draws
-        at_once, later = (0.0, abs(draws)) if rehearsed else (max(draws, 0.0), 0.0)  # a rehearsal finds out first whose draws
-        trial = None
-
-        def begin_to_rehearse(committee):  # not where privacy is promised: that looks at windows again
-            nonlocal trial
-            if rehearsed:
-                from neurostim import rehearsal  # here: who excites needs no students
-                trial = rehearsal.make_trial(study.part(test=False), committee, config.seed, report)
-
-        teacher = teachers.train_teacher(
-            study, names, config.seed, training_options(config), flow_options(config), identity_options(config), config.teacher.committee,
-            report, config.teacher.least_skill, at_once, config.teacher.weigh, later, begin_to_rehearse)
-        teacher = learn(prepare(teacher, trial, study, config, report))
+        teacher = learn(_train_and_rehearse(study, config, report))
     test = study.part(test=True)
     score = utility.score(test.y, teacher.probabilities(test.x))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -98,6 +93,23 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
                 writer.write(phase='train', member=member, **dict(zip(curves, row, strict=True)))
         writer.write(phase='train', seconds=time.perf_counter() - started, **score)
     say(f'train: kappa {score["kappa"]:.3f} on {len(test.y)} test windows, {time.perf_counter() - started:.0f} s')
+
+
+def _train_and_rehearse(study: Study, config, report) -> teachers.Teacher:
+    """The committee, trained and prepared; a rehearsal's twins learn while the flow does. Not where privacy is promised: a rehearsal looks
+    at windows again."""
+    trial = None
+
+    def begin_to_rehearse(committee):
+        nonlocal trial
+        if config.teacher.rehearse:
+            from neurostim import rehearsal  # here: who excites needs no students
+            trial = rehearsal.make_trial(study.part(test=False), committee, config.seed, report)
+
+    teacher = teachers.train_teacher(
+        study, tuple(config.teacher.models), config.seed, training_options(config), flow_options(config), identity_options(config),
+        committee_options(config), report, begin_to_rehearse)
+    return prepare(teacher, trial, study, config, report)
 
 
 def prepare(teacher: teachers.Teacher, trial, study: Study, config, report) -> teachers.Teacher:

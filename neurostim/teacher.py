@@ -16,27 +16,18 @@ import numpy as np
 
 from neurostim import identity as identities
 from neurostim import models, novices, training
-from neurostim.errors import UserError, choose
+from neurostim.committee import LEFT_OUT, TOGETHER, CommitteeOptions, Lessons, deal, member_weights, train_members, validation_split
+from neurostim.errors import UserError
 from neurostim.excitation import flow as flows
 from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
-from neurostim.models import boosted
 from neurostim.novices import Novices
 from neurostim.scaling import Scaling, fit_scaling
-from neurostim.study import LOCKED, Study, divide, hold_out_groups, time_locked_share
+from neurostim.study import LOCKED, Study, time_locked_share
 from neurostim.threads import side_by_side
 
 MOST_DRAWS, DRAWN_NUMBERS = 20_000, 2**27  # that members learn from, and the numbers in them
 MANY_WINDOWS = 40_000  # beside more than so many, draws are too few to matter (BUILD_NOTES, of one study)
-VALIDATION_SHARE = 0.15
-# In a window that members learn for longer where steps run out, at most, by whether they learn from draws too: of long windows they would
-# learn these by heart (BUILD_NOTES).
-LONGER_NUMBERS = {False: 2**14, True: 2048}
-ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
-LEAST_LOSS = 1e-3  # that a member's weight is counted by
-POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
-LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
-COMMITTEES = ('together', 'groups', 'people')  # what a committee's members share: all windows, or no group or person of them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is itself alone, so that what is compiled for one can be kept
@@ -120,135 +111,6 @@ def make_committee(names: tuple[str, ...], shape: tuple[int, ...], classes: int,
     return models.committee(tuple(models.create(name, shape, classes) for name in names), weights)
 
 
-def validation_split(study: Study, seed: int) -> np.ndarray:
-    """bool [n]: which training windows validate; whole groups, about 15 % of the windows.
-
-    With fewer than four groups, blocks of neighbouring windows stand in: groups cannot be spared.
-    """
-    group = study.group
-    if len(np.unique(group)) < 4:
-        group = np.arange(len(study.y)) * 20 // len(study.y)
-    return hold_out_groups(group, study.y, len(study.classes), VALIDATION_SHARE, seed)
-
-
-def committee_parts(study: Study, committee: str, members: int, seed: int) -> np.ndarray:
-    """int [n]: which member of a committee learns from each training window; all -1 where every member learns from all.
-
-    Args:
-      committee: 'together', or 'groups' or 'people', which are dealt out to the members: one group or person moves one member (sub-sample
-        and aggregate, as PATE does: Papernot et al. 2017, arXiv 1610.05755).
-
-    Raises:
-      UserError: fewer groups or people than members, or a member that would never see one of the classes.
-    """
-    choose(committee, COMMITTEES, 'teacher.committee')
-    if committee == 'together':
-        return np.full(len(study.y), -1)
-    unit = study.group if committee == 'groups' else study.subject
-    there = len(np.unique(unit))
-    if there < members:
-        raise UserError(f"teacher.committee is {committee!r}, but there are {there} {committee} to train {members} members: name fewer in "
-                        "teacher.models, or let them learn 'together'")
-    part = divide(unit, study.y, len(study.classes), members, seed)
-    for i in range(members):
-        absent = np.setdiff1d(np.arange(len(study.classes)), study.y[part == i])
-        if len(absent):
-            raise UserError(f"teacher.committee is {committee!r}, but of the {committee} dealt to member {i + 1} of {members} none "
-                            f"has class {study.classes[absent[0]]!r}: name fewer members in teacher.models, or choose another committee")
-    return part
-
-
-def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0.0) -> float:
-    """How much of the uncertainty about held-out labels a member takes away: 1 for all of it, 0 for no more than the classes' shares do.
-
-    One minus the ratio of cross-entropy and the shares' entropy: McFadden's pseudo R squared (McFadden 1974).
-
-    Args:
-      losses: a member's validation losses (cross-entropy); the least is that of the parameters kept.
-      y: int [n], the labels that they are of.
-      balance: of the training's class weights (:class:`neurostim.training.TrainingOptions`).
-    """
-    share = np.bincount(y, minlength=n_classes) / len(y)
-    share = np.where(share > 0, np.maximum(share, 1e-9) ** (1 - balance), 0)
-    share = share[share > 0] / share.sum()
-    return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
-
-
-def member_weights(curves: dict[str, dict[str, list]], few: bool = False) -> tuple[float, ...]:
-    """How much each member that is kept counts: in inverse proportion to its validation loss (cross-entropy), or, where many windows
-    validate and losses are less a matter of luck, to a power of it.
-
-    Args:
-      few: whether windows are (:func:`neurostim.training.are_few`).
-    """
-    losses = [min(curve['validation_loss']) for name, curve in curves.items() if not name.endswith(LEFT_OUT)]
-    weights = np.maximum(losses, LEAST_LOSS) ** -POWERS[few]
-    return tuple((weights / weights.sum()).tolist())
-
-
-def _train_members(train: Study, names: tuple[str, ...], options: training.TrainingOptions, seed: int, part: np.ndarray, least_skill: float,
-                   report: Callable[[str], None], draws: tuple[np.ndarray, np.ndarray] | None = None, room: int = 0):
-    """(names, parameters, curves, shift) of the members that are kept, see :func:`train_teacher`.
-
-    Args:
-      train: training windows, scaled.
-      part: which member learns from each of them (:func:`committee_parts`).
-      draws: (x, classes) that every member learns from too; none of them validates.
-      room: for so many draws, which members may learn from later: both trainings share their compilation.
-    """
-    n_classes, shape = len(train.classes), train.x.shape[1:]
-    options = training.affordable(options, train.x, LONGER_NUMBERS[bool(draws)])
-    together, few = (part < 0).all(), training.are_few(train.x)
-
-    def fit(i, options, until=training.NEVER):
-        """Member i, its history, and the labels that it was validated with; with `until` it learns from these windows too, for so many
-        steps. Also which of all that it may learn from are held."""
-        own = train if together else train.take(part == i)
-        held = validation_split(own, seed * 1000 + i)
-        checked = training.examples(own.x[held], own.y[held], n_classes)
-        x, y, apart = own.x, own.y, held
-        if draws:
-            x, y, apart = np.concatenate([x, draws[0]]), np.concatenate([y, draws[1]]), np.append(held, np.zeros(len(draws[1]), bool))
-        some = slice(None) if until < training.NEVER else ~apart
-        rows = training.rounded((len(y) if few else int((~apart).sum())) + room)  # of few, all: one compilation for both times
-        learnt, key = training.examples(x[some], y[some], n_classes, rows), jax.random.fold_in(jax.random.key(seed), i)
-        return *training.fit((names[i], shape, n_classes, ()), options, key, learnt, checked, until), own.y[held], apart
-
-    trained_already: dict[int, tuple] = {}
-    if options.shift < 0:  # the first member decides: of two trainings the one that does better on people it has not seen
-        ways = [dataclasses.replace(options, shift=shift) for shift in (0.0, ANYWHERE)]
-        tried = side_by_side(lambda way: fit(0, way), ways)
-        better = int(np.nanmin(tried[1][1].validation_loss) < np.nanmin(tried[0][1].validation_loss))
-        options, trained_already[0] = ways[better], tried[better]
-        report(f'windows {"may begin anywhere" if better else "are learnt as they begin"}')
-
-    def train_member(i):
-        """What member i has learnt, its curves, and its skill."""
-        member, history, checked_y, held = trained_already.get(i) or fit(i, options)
-        if few:
-            member = fit(i, options, training.steps_anew(history, held))[0]
-        found = _curves(history)
-        return jax.tree.map(np.asarray, member), found, skill(found['validation_loss'], checked_y, n_classes, options.balance)
-
-    def tell(i, trained):
-        found = trained[1]
-        report(f'{i + 1}/{len(names)} {names[i]}: validation loss {min(found["validation_loss"]):.3f} after {found["step"][-1]:.0f} steps')
-
-    order = sorted(range(len(names)), key=lambda i: names[i] != boosted.NAME)  # trees first: they take longest
-    trained = dict(side_by_side(lambda i: (i, train_member(i)), order, lambda _, found: tell(*found)))
-    members = [trained[i] for i in range(len(names))]
-    params, skills = [member for member, *_ in members], [skilled for *_, skilled in members]
-    curves = {f'{i}/{names[i]}': found for i, (_, found, _) in enumerate(members)}
-    kept = range(len(names))
-    if least_skill and together:
-        kept = [i for i in kept if skills[i] >= least_skill * max(skills) or skills[i] == max(skills)]
-    if len(kept) < len(names):
-        report(f'left out, far behind the best: {", ".join(names[i] for i in range(len(names)) if i not in kept)}')
-        curves = {member if i in kept else f'{member}{LEFT_OUT}': curve for i, (member, curve) in enumerate(curves.items())}
-        names, params = tuple(names[i] for i in kept), [params[i] for i in kept]
-    return names, tuple(params), curves, options.shift
-
-
 def _count_draws(train: Study, share: float) -> int:
     """How many draws there are for a `share`, see :func:`learn_from_draws`."""
     return int(np.clip(share * len(train.y), 1, min(MOST_DRAWS, DRAWN_NUMBERS // train.x[0].size)))
@@ -281,45 +143,36 @@ def learn_from_draws(teacher: Teacher, study: Study, method: str, seed: int = 0,
     train = dataclasses.replace(train, x=teacher.scaling.forward(train.x))
     draws = _draw(train, teacher.population, method, put_right, share, seed, report)
     options = dataclasses.replace(options or training.TrainingOptions(), shift=teacher.shift)
-    part = committee_parts(train, 'together', len(teacher.names), seed)
-    names, params, curves, _ = _train_members(train, teacher.names, options, seed, part, 0.0, report, draws)
-    return dataclasses.replace(teacher, model=make_committee(names, train.shape, len(train.classes), teacher.weights), params=params,
-                               curves=curves)
+    lessons = Lessons(train, deal(train, TOGETHER, len(teacher.names), seed), draws)
+    members = train_members(teacher.names, lessons, options, seed, report=report)
+    return dataclasses.replace(teacher, model=make_committee(members.names, train.shape, len(train.classes), teacher.weights),
+                               params=members.params, curves=members.curves)
 
 
 def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', 'cnn', 'mlp'), seed: int = 0,
                   options: training.TrainingOptions | None = None, flow: flows.FlowOptions | None = None,
-                  identity: identities.IdentityOptions | None = None, committee: str = 'together',
-                  report: Callable[[str], None] = lambda text: None, least_skill: float = 0.0, draws: float = 0.0,
-                  weigh: bool = False, draws_later: float = 0.0,
+                  identity: identities.IdentityOptions | None = None, committee: CommitteeOptions | None = None,
+                  report: Callable[[str], None] = lambda text: None,
                   meanwhile: Callable[[Teacher], None] = lambda committee: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
-    Every member holds out other groups for validation, so that together they have learnt from every window. Of few windows
-    (:func:`neurostim.training.are_few`) each learns anew from all of its own, for as many epochs as served it best when some were held
-    out; its curves tell of the first time. Scaling, the population and identity networks are of all training windows, whatever the
+    Every member holds out other groups for validation, so that together they have learnt from every window
+    (:func:`neurostim.committee.train_members`). Scaling, the population and identity networks are of all training windows, whatever the
     members share.
 
     Args:
       study: the whole study; its test windows are not touched.
       names: zoo members; a name may come more than once.
+      options: how members are trained.
       flow: how the population's flow is trained; None, or 0 steps, leaves it out, and so do
         windows that none suits (:func:`neurostim.excitation.flow.suits`).
       identity: which networks learn to name people; None trains none.
-      committee: which windows each member learns from, see :func:`committee_parts`.
+      committee: what members learn from, which are kept, and how much each counts.
       report: called with a line of text as members are done.
-      least_skill: a member whose :func:`skill` is less than this share of the best one's is left out, for not every family suits every kind
-        of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
-      draws: for each training window, that members learn from too, see :func:`learn_from_draws`; by the population's usual method. A
-        disjoint committee cannot: draws are of all windows.
-      weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
-        from others' windows, or from draws, which are of all windows.
-      draws_later: for each training window, that :func:`learn_from_draws` may be asked for later: members get room for them now, so that
-        both trainings share their programs. It changes no member.
       meanwhile: called with the committee as soon as it has learnt, while the flow may still be trained: it has no population yet, nor
         networks that name people. Not where members learn from draws, which a population has to be there for.
     """
-    options = options or training.TrainingOptions()
+    options, committee = options or training.TrainingOptions(), committee or CommitteeOptions()
     if options.shift > 0 and study.kind != 'windows':
         raise UserError(f'teacher.training.shift is {options.shift}: only time series can be shifted, this study has {study.kind}: '
                         'leave it 0')
@@ -329,42 +182,49 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     if options.shift < 0 and not _may_begin_anywhere(train, report):
         options = dataclasses.replace(options, shift=0.0)
     make_committee(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
-    part = committee_parts(train, committee, len(names), seed)
-    together = committee == 'together'
-    if draws and not together:
-        raise UserError(f"draws are of all training windows, of which a member of the committee {committee!r} may see its own only: leave "
-                        "draws 0, or let members learn 'together'")
+    lessons = Lessons(train, deal(train, committee.windows, len(names), seed))
+    if committee.draws and not lessons.together:
+        raise UserError(f"draws are of all training windows, of which a member of the committee {committee.windows!r} may see its own "
+                        f"only: leave draws 0, or let members learn {TOGETHER!r}")
+    if committee.draws_later and lessons.together:
+        lessons = lessons._replace(room=_count_draws(train, committee.draws_later))
 
     def take_statistics():
-        population = fit_population(train.x, study.kind, train.y, n_classes, seed)
-        if flow and flow.steps and flows.suits(study.shape):
-            held = validation_split(train, seed * 1000)
-            population.update(flows.fit(train.x, train.y, held, n_classes, flow, seed, lambda line: report(f'flow: {line}')))
-            population.update(moments.fit(population, study.shape, train.x, train.y, seed))
-        population.update(marginals.fit(population, study.shape, train.x, seed))
-        return population
+        return _take_statistics(train, flow, seed, report)
 
-    def learn(drawn=None):
-        room = _count_draws(train, draws_later) if draws_later and together else 0
-        kept, params, curves, shift = _train_members(train, tuple(names), options, seed, part, least_skill, report, drawn, room)
-        weights = member_weights(curves, training.are_few(train.x)) if weigh and together and not drawn else ()
-        model = make_committee(kept, study.shape, n_classes, weights)
-        return Teacher(kept, model, params, scaling, {}, classes=study.classes, channels=study.channels, kind=study.kind,
-                       curves=curves, shift=shift, windows=len(train.y), weights=weights)
+    def learn(lessons=lessons):
+        members = train_members(tuple(names), lessons, options, seed, committee.least_skill, report)
+        even = not committee.weigh or not lessons.together or lessons.draws
+        weights = () if even else member_weights(members.curves, training.are_few(train.x))
+        return Teacher(members.names, make_committee(members.names, study.shape, n_classes, weights), members.params, scaling, {},
+                       classes=study.classes, channels=study.channels, kind=study.kind, curves=members.curves, shift=members.shift,
+                       windows=len(train.y), weights=weights)
 
     def learn_first():
         learnt = learn()
         meanwhile(learnt)
         return learnt
 
-    if draws:
+    if committee.draws:
         population = take_statistics()
-        learnt = learn(_draw(train, population, parameterisation.usual(population), True, draws, seed, report))
+        drawn = _draw(train, population, parameterisation.usual(population), True, committee.draws, seed, report)
+        learnt = learn(lessons._replace(draws=drawn))
     else:
         population, learnt = side_by_side(lambda work: work(), (take_statistics, learn_first))
     named = identities.train_identity(train.x, train.subject, study.subjects, train.y, n_classes, identity, seed,
                                       lambda line: report(f'identity {line}')) if identity else None
     return dataclasses.replace(learnt, population=population, identity=named)
+
+
+def _take_statistics(train: Study, flow: flows.FlowOptions | None, seed: int, report: Callable[[str], None]) -> dict[str, np.ndarray]:
+    """The population of scaled training windows, with its flow if there is to be one."""
+    population = fit_population(train.x, train.kind, train.y, len(train.classes), seed)
+    if flow and flow.steps and flows.suits(train.shape):
+        held = validation_split(train, seed * 1000)
+        population.update(flows.fit(train.x, train.y, held, len(train.classes), flow, seed, lambda line: report(f'flow: {line}')))
+        population.update(moments.fit(population, train.shape, train.x, train.y, seed))
+    population.update(marginals.fit(population, train.shape, train.x, seed))
+    return population
 
 
 def _may_begin_anywhere(train: Study, report: Callable[[str], None]) -> bool:
@@ -388,11 +248,6 @@ def with_novices(teacher: Teacher, names: tuple[str, ...], seed: int = 0, report
                                       put_right=teacher.rehearsed.get('marginals', True))
     trained = novices.train_novices(names, x, teacher.predict_scaled(x), seed, lambda line: report(f'novice {line}'))
     return dataclasses.replace(teacher, novices=trained)
-
-
-def _curves(history: training.History) -> dict[str, list]:
-    kept = np.isfinite(np.asarray(history.step))
-    return {name: np.asarray(column)[kept].astype(float).tolist() for name, column in history._asdict().items()}
 
 
 def save(teacher: Teacher, folder: pathlib.Path, beside: dict[str, Any] | None = None) -> None:

@@ -90,3 +90,9 @@ def teacher(study):
     """Two small networks that tell the tiny study's classes apart; compiled alike whichever module asks first."""
     with without_most_optimisations(True):
         return train_teacher(study, ('mlp', 'mlp'), seed=1, options=TINY_OPTIONS)
+
+
+@pytest.fixture
+def one_core(monkeypatch):
+    """Members learn one after another."""
+    monkeypatch.setattr(os, 'cpu_count', lambda: 1)

@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from neurostim import boosting, models, private, training
 from neurostim import config as configs
 from neurostim import teacher as teachers
+from neurostim.committee import CommitteeOptions
 from neurostim.errors import UserError
 from neurostim.excitation import engine, produce
 from neurostim.models import boosted
@@ -117,7 +118,7 @@ def test_others_show_the_way_in_a_committee():
 
 def test_a_teacher_with_trees_is_trained_excited_and_kept(study, tmp_path):
     names, short = ('linear', boosted.NAME), dataclasses.replace(OPTIONS, steps=40)
-    teacher = teachers.train_teacher(study, names, 0, short, weigh=True)
+    teacher = teachers.train_teacher(study, names, 0, short, committee=CommitteeOptions(weigh=True))
     assert teacher.names == names and len(teacher.weights) == 2
     teachers.save(teacher, tmp_path / 'teacher')
     again = teachers.load(tmp_path / 'teacher')

@@ -8,6 +8,7 @@ import pytest
 
 from neurostim import pipeline, rehearsal, students
 from neurostim import teacher as teachers
+from neurostim.committee import LEFT_OUT
 from neurostim.config import default_config
 from neurostim.excitation import produce
 from neurostim.excitation.records import Stimuli
@@ -322,7 +323,7 @@ def test_a_teacher_that_knows_windows_less_is_not_taken(teacher, times, asked):
     """Whatever its stimuli may teach, which is then not asked, but for a little; members that were left out have no say."""
     lines = []
     worse = {member: {'validation_loss': [times * loss for loss in curve['validation_loss']]} for member, curve in teacher.curves.items()}
-    left_out = {f'9/linear{teachers.LEFT_OUT}': {'validation_loss': [100.0]}}
+    left_out = {f'9/linear{LEFT_OUT}': {'validation_loss': [100.0]}}
     first = dataclasses.replace(teacher, rehearsed={'method': 'mixture'}, curves={**teacher.curves, **left_out})
     with pytest.raises(Reached) if asked else contextlib.nullcontext():
         assert rehearsal.better(first, dataclasses.replace(first, curves=worse), reach, lines.append) is first

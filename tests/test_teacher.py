@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 
 import jax
@@ -10,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import TINY_OPTIONS
 
-from neurostim import models, training
+from neurostim import committee as committees
 from neurostim import teacher as teachers
+from neurostim import training
+from neurostim.committee import CommitteeOptions
 from neurostim.errors import UserError
 from neurostim.excitation import parameterisation
 from neurostim.study import make_study
@@ -29,12 +30,6 @@ def retrain(study, seed=1, **options):
 def saved(teacher, tmp_path):
     teachers.save(teacher, tmp_path / 'teacher')
     return tmp_path / 'teacher'
-
-
-@pytest.fixture
-def one_core(monkeypatch):
-    """Members learn one after another."""
-    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
 
 
 def test_the_classes_are_learnt(teacher, study):
@@ -92,19 +87,12 @@ def test_members_differ_and_hold_out_other_groups(teacher, study):
     first, second = teacher.params
     assert not np.allclose(first['head']['kernel'], second['head']['kernel'])
     train = study.part(test=False)
-    held = np.stack([teachers.validation_split(train, seed) for seed in range(1000, 1005)])
+    held = np.stack([committees.validation_split(train, seed) for seed in range(1000, 1005)])
     for mask in held:
         assert set(train.y[mask]) == set(train.y[~mask]) == {0, 1}
         assert not set(train.group[mask]) & set(train.group[~mask])
         assert 0.1 < mask.mean() < 0.25
     assert not held.all(0).any() and len(np.unique(held, axis=0)) > 1  # together they have learnt from every window
-
-
-def test_validation_without_groups_to_spare_takes_whole_blocks(study):
-    train = study.take(np.isin(study.subject, [0, 1, 2]))
-    mask = teachers.validation_split(train, 0)
-    assert 0.1 <= mask.mean() <= 0.2
-    assert np.abs(np.diff(mask.astype(int))).sum() <= 2 * 3  # at most three stretches of neighbouring windows
 
 
 def test_digest_knows_every_number(teacher):
@@ -214,46 +202,6 @@ def test_what_the_user_can_fix(study, names, message):
         teachers.train_teacher(study, names, options=TINY_OPTIONS)
 
 
-@pytest.mark.parametrize('committee', ['people', 'groups'])
-def test_members_of_a_disjoint_committee_see_nothing_of_each_others_windows(study, committee):
-    """One person's windows, played backwards so that no sample's value and no scale changes, move one member and no other."""
-    train = study.part(test=False)
-    part = teachers.committee_parts(train, committee, 2, seed=1)
-    person = train.subject[0]
-    x = study.x.copy()
-    x[study.subject == person] = x[study.subject == person][:, ::-1]
-    one, other = (retrain(dataclasses.replace(study, x=windows), committee=committee) for windows in (study.x, x))
-    assert one.scaling.knots.tolist() == other.scaling.knots.tolist()
-    moved = [jax.tree.map(np.array_equal, *pair) for pair in zip(one.params, other.params, strict=True)]
-    owner = int(part[train.subject == person][0])
-    assert not any(jax.tree.leaves(moved[owner])) and all(jax.tree.leaves(moved[1 - owner]))
-    # Together they have learnt from everybody, and well enough.
-    assert set(part) == {0, 1} and (one.probabilities(study.x[study.test]).argmax(1) == study.y[study.test]).mean() > 0.65
-
-
-def test_a_committee_that_cannot_be_dealt_is_refused(study, teacher):
-    train = study.part(test=False)
-    people = len(np.unique(train.subject))
-    with pytest.raises(UserError, match=f"'people', but there are {people} people to train {people + 1} members.*teacher.models"):
-        teachers.committee_parts(train, 'people', people + 1, 0)
-    confounded = dataclasses.replace(train, y=(train.subject == train.subject[0]).astype(np.int32))
-    with pytest.raises(UserError, match="none has class 'broken'"):
-        teachers.committee_parts(confounded, 'people', 2, 0)
-    with pytest.raises(UserError, match='teacher.committee.*together'):
-        teachers.committee_parts(train, 'rooms', 2, 0)
-    assert retrain(study, committee='together').digest() == teacher.digest()
-
-
-def test_skill_is_what_is_known_beyond_the_classes_shares():
-    y = np.repeat([0, 1], [90, 10])
-    shares = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
-    assert teachers.skill([3.0, shares], y, 2) == pytest.approx(0)
-    assert teachers.skill([shares / 4, 1.0], y, 2) == pytest.approx(0.75)
-    assert teachers.skill([2 * shares], y, 2) < 0
-    assert teachers.skill([np.log(2)], y, 2, balance=1.0) == pytest.approx(0)  # with class weights chance is an even guess
-    assert np.isfinite(teachers.skill([0.1], np.zeros(5, int), 3))
-
-
 def test_what_a_good_member_loses_is_not_hidden_by_a_weak_one(study):
     def with_losses(*least):
         return dataclasses.replace(made, curves={f'{i}/mlp': {'validation_loss': [1.0, loss]} for i, loss in enumerate(least)})
@@ -261,52 +209,6 @@ def test_what_a_good_member_loses_is_not_hidden_by_a_weak_one(study):
     made = teachers.train_teacher(study, ('mlp',), 1, TINY_OPTIONS)
     assert with_losses(0.16, 0.5).validation_loss() == pytest.approx(2**0.5 * with_losses(0.08, 0.5).validation_loss())
     assert with_losses(0.0, 0.5).validation_loss() > 0  # and can be compared
-
-
-def test_a_member_far_behind_is_left_out(study, monkeypatch, tmp_path):
-    skills = iter([0.1, 0.8, 0.5])
-    monkeypatch.setattr(teachers, 'skill', lambda *_: next(skills))
-    lines = []
-    made = teachers.train_teacher(study, ('mlp', 'mlp', 'mlp'), 1, TINY_OPTIONS, report=lines.append, least_skill=0.5)
-    assert made.names == ('mlp', 'mlp') and len(made.params) == 2 and 'left out, far behind the best: mlp' in lines
-    assert list(made.curves) == [f'0/mlp{teachers.LEFT_OUT}', '1/mlp', '2/mlp']
-    kept = [min(made.curves[member]['validation_loss']) for member in ('1/mlp', '2/mlp')]
-    assert made.validation_loss() == pytest.approx(np.sqrt(np.prod(kept)))
-    teachers.save(made, tmp_path / 'teacher')
-    np.testing.assert_array_equal(teachers.load(tmp_path / 'teacher').probabilities(study.x[:4]), made.probabilities(study.x[:4]))
-    skills = iter([-0.3, -0.2])
-    found = teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS, least_skill=0.5)
-    assert found.names == ('mlp',)  # none is any good: the best is kept
-    skills = iter([0.1, 0.8])
-    assert teachers.train_teacher(study, ('mlp', 'mlp'), 1, TINY_OPTIONS).names == ('mlp', 'mlp')  # unless asked for, nobody is left out
-
-
-def test_members_count_by_what_they_know(study, tmp_path):
-    names = ('mlp', 'linear')
-    even, made = (teachers.train_teacher(study, names, 1, TINY_OPTIONS, weigh=weigh) for weigh in (False, True))
-    losses = [min(made.curves[member]['validation_loss']) for member in ('0/mlp', '1/linear')]
-    assert even.weights == () and sum(made.weights) == pytest.approx(1)
-    assert training.are_few(study.part(test=False).x) and made.weights[0] / made.weights[1] == pytest.approx(losses[1] / losses[0])
-    many = teachers.member_weights(made.curves)  # whose losses are less a matter of luck
-    assert sum(many) == pytest.approx(1) and many[0] / many[1] == pytest.approx((losses[1] / losses[0]) ** 3)
-    x = made.scaling.forward(study.x)
-    own = [training.predictor(models.create(name, study.shape, 2))(params, x) for name, params in zip(names, made.params, strict=True)]
-    np.testing.assert_allclose(made.predict_scaled(x), np.tensordot(made.weights, own, 1), atol=1e-6)
-    np.testing.assert_allclose(even.predict_scaled(x), np.mean(own, 0), atol=1e-6)
-    assert made.digest() != even.digest()  # stimuli depend on it
-    teachers.save(made, tmp_path / 'teacher')
-    again = teachers.load(tmp_path / 'teacher')
-    assert again.weights == made.weights
-    np.testing.assert_array_equal(again.predict_scaled(x), made.predict_scaled(x))
-    taught = teachers.learn_from_draws(made, study, 'gaussian', 1, TINY_OPTIONS, share=0.5)  # whose members know other things
-    assert taught.weights == made.weights  # draws are of the windows that validate as well: losses say too much then
-    assert retrain(study, draws=0.5, weigh=True).weights == ()
-    apart = retrain(study, committee='people', weigh=True)
-    assert apart.weights == ()  # one member's windows would decide about another
-    description = tmp_path / 'teacher' / 'teacher.json'
-    description.write_text(json.dumps({**json.loads(description.read_text()), 'weights': [0.5, 0.5]}))
-    with pytest.raises(UserError, match='damaged'):
-        teachers.load(tmp_path / 'teacher')
 
 
 @pytest.mark.parametrize('anywhere', [True, False])
@@ -367,7 +269,7 @@ def test_a_committee_can_be_asked_before_there_is_a_population(study):
 def test_members_with_room_for_draws_are_the_same_and_are_taught_by_the_same_program(study):
     options = dataclasses.replace(TINY_OPTIONS, steps=TINY_OPTIONS.steps + 1)  # nobody else's
     spec = ('mlp', study.shape, 2, ())
-    alike = [teachers.train_teacher(study, ('mlp',), 1, options, draws_later=later) for later in (0.0, 1.0)]
+    alike = [teachers.train_teacher(study, ('mlp',), 1, options, committee=CommitteeOptions(draws_later=later)) for later in (0.0, 1.0)]
     assert alike[0].digest() == alike[1].digest()
     programs = training._compiled(spec, options)._cache_size()
     teachers.learn_from_draws(alike[1], study, 'gaussian', 1, options, share=1.0)
@@ -378,11 +280,11 @@ def test_members_that_learn_from_draws_at_once_are_those_taught_later(study):
     """Only that no committee is trained to be thrown away."""
     lines = []
     later = teachers.learn_from_draws(retrain(study), study, 'modulated', 1, TINY_OPTIONS, share=0.5)
-    at_once = retrain(study, report=lines.append, draws=0.5)
+    at_once = retrain(study, report=lines.append, committee=CommitteeOptions(draws=0.5))
     assert at_once.digest() == later.digest() and at_once.curves == later.curves
     assert lines[0] == "50 draws by 'modulated' are learnt from beside 100 windows"
     with pytest.raises(UserError, match='draws 0'):
-        retrain(study, committee='people', draws=0.5)
+        retrain(study, committee=CommitteeOptions('people', draws=0.5))
 
 
 def test_draws_do_not_validate(study, teacher, one_core, monkeypatch):
@@ -430,7 +332,7 @@ def test_members_learn_long_windows_for_longer_but_not_their_draws(study, teache
     """As if windows had so many numbers: by limits that are as far from these windows' as theirs are from the limits."""
     monkeypatch.setattr(training, 'FEW', (0, 0))
     ratio = study.x[0].size / numbers
-    monkeypatch.setattr(teachers, 'LONGER_NUMBERS', {which: limit * ratio for which, limit in teachers.LONGER_NUMBERS.items()})
+    monkeypatch.setattr(committees, 'LONGER_NUMBERS', {which: limit * ratio for which, limit in committees.LONGER_NUMBERS.items()})
     seen, fit = [], training.fit
 
     def record(spec, options, *rest):

@@ -12,10 +12,11 @@ import jax
 
 from neurostim.alternatives import networks
 from neurostim.alternatives.base import Method, Options, draw_classes, label
+from neurostim.committee import validation_split
 from neurostim.excitation import flow
 from neurostim.excitation.records import Stimuli
 from neurostim.study import Study
-from neurostim.teacher import Teacher, validation_split
+from neurostim.teacher import Teacher
 
 
 def seen_as(shape: tuple[int, ...]) -> tuple[int, ...]:

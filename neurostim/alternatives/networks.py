@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from neurostim.committee import validation_split
 from neurostim.models.layers import Conv, GroupNorm
 from neurostim.study import Study
-from neurostim.teacher import Teacher, validation_split
+from neurostim.teacher import Teacher
 
 POSITIONS = {1: 32, 2: 16}  # most places along an axis, by the number of axes; what is longer is cut into patches
 COARSE = 8  # most places at which a generator begins

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from neurostim import models, students, training
+from neurostim.committee import validation_split
 from neurostim.evaluation import utility
 from neurostim.files import write_whole
 from neurostim.sources import Source, digest
 from neurostim.study import Study
-from neurostim.teacher import Teacher, validation_split
+from neurostim.teacher import Teacher
 from neurostim.threads import side_by_side
 
 SOURCES = ('real', 'stimuli', 'control')

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurostim import columns
+from neurostim.committee import validation_split
 from neurostim.evaluation import linkage, shadows
 from neurostim.excitation import flow as flows
 from neurostim.excitation import marginals, moments, parameterisation
 from neurostim.excitation.population import fit_population
 from neurostim.study import Study
-from neurostim.teacher import validation_split
 
 # Whose statistics are fitted anew in seconds; others train a network.
 METHODS = ('direct', 'spectral', 'gaussian', 'stationary', 'mixture', 'slanted', 'modulated', 'banded', 'pulsed', 'leaves')
