@@ -403,3 +403,19 @@ def test_an_mlp_takes_longer_over_windows_that_are_shifted(monkeypatch):
                 students.fit(name, source, 0, students.training_options(shift, 10))
     assert steps.pop(('mlp', 0.5)) > 10
     assert set(steps.values()) == {10}
+
+
+@pytest.mark.parametrize(('samples', 'longer'), [(students.LONGER_NUMBERS, 3), (students.LONGER_NUMBERS + 1, 1)])
+def test_networks_learn_for_longer_unless_windows_are_very_long(monkeypatch, samples, longer):
+    asked = []
+
+    def fit_nothing(spec, options, *rest):
+        asked.append(options.longer)
+        raise StopIteration
+
+    monkeypatch.setattr(students.training, 'fit', fit_nothing)
+    monkeypatch.setattr(students.training, 'FEW', (0, 0))
+    source = Source(np.zeros((4, samples, 1), np.float32), one_hot(np.arange(4) % CLASSES), np.arange(4) == 0)
+    with pytest.raises(StopIteration):
+        students.fit('cnn', source, 0, students.training_options(0.0, 10, longer=3))
+    assert asked == [longer]
