@@ -104,6 +104,20 @@ def test_of_draws_is_seen_what_is_seen_of_windows(drawn):
         assert np.corrcoef(*together)[0, 1] > 0.8
 
 
+def test_a_search_moves_what_bands_see_and_leaves_the_noise(drawn):
+    """Phases by the thousand would fool networks, which students with filters would learn."""
+    population, target = drawn[3], targets.Target(jax.nn.one_hot(0, 2), 0, 2.0)
+    p = parameterisation.make('banded', drawn[0].shape[1:], population, put_right=False)
+    scores, context = p.start(population, jax.random.key(3), target)
+    assert scores.shape == population['banded/basis'].shape[1:]
+    other = scores + 0.5 * jax.random.normal(jax.random.key(4), scores.shape)
+    x, moved = (np.asarray(p.decode(population, at, context)) for at in (scores, other))
+    assert np.abs(np.subtract(*bands.split(np.stack([x, moved])))).max() > 0.5
+    fast = slice(*bands.edges(len(x))[-2:])
+    turned = np.angle(np.fft.rfft(moved, axis=0) * np.fft.rfft(x, axis=0).conj())[fast]
+    assert np.median(np.abs(turned)) < 0.2  # of noise drawn anew a quarter of a turn
+
+
 def test_envelopes_change_along_the_window(drawn):
     x, y, draws, _ = drawn
 

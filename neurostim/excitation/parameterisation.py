@@ -342,32 +342,30 @@ def modulated(shape) -> Parameterisation:
 def banded(shape) -> Parameterisation:
     """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose channels go
     together as those of the class do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
-    along by how much it was moved."""
+    along by how much it was moved. The noise stays as it was drawn: its thousands of phases are where networks are fooled, and students
+    with filters learn that (BUILD_NOTES)."""
     time, channels = shape
 
-    def assemble(population, variables, placing, grain):
+    def assemble(population, scores, placing, noise):
         low, high = population['banded/range']
-        numbers = jnp.clip(_place(population, 'banded', variables['scores'], placing), low, high) + population['banded/correction']
-        turned = population['banded/share'] * grain * jnp.exp(1j * variables['phase'])[:, None]
-        noise = bands.noises(turned, time)
+        numbers = jnp.clip(_place(population, 'banded', scores, placing), low, high) + population['banded/correction']
         numbers = numbers.reshape(-1, noise.shape[0] + 1, channels)
         return bands.assemble(numbers, noise), numbers
 
     def start(population, key, target: Target):
-        draw_key, phase_key, grain_key = jax.random.split(key, 3)
+        draw_key, grain_key = jax.random.split(key)
         scores, placing = _draw_component(population, 'banded', draw_key, target)
-        variables = {'scores': scores, 'phase': jax.random.uniform(phase_key, (time // 2,), maxval=2 * math.pi)}
         real, imaginary = population['banded/coherence'][:, target.label]
         grain = jax.random.normal(grain_key, (time // 2, channels, 2)) @ jnp.array([1, 1j]) / math.sqrt(2)
-        grain = bands.together(grain, real + 1j * imaginary, time)
-        x, numbers = assemble(population, variables, placing, grain)
-        return variables, Context(variables, (placing, grain, settling.settle(x, numbers) - x))
+        noise = bands.noises(population['banded/share'] * bands.together(grain, real + 1j * imaginary, time), time)
+        x, numbers = assemble(population, scores, placing, noise)
+        return scores, Context(scores, (placing, noise, settling.settle(x, numbers) - x))
 
-    def decode(population, variables, context):
+    def decode(population, scores, context):
         *drawn, moved = context.fixed
-        return assemble(population, variables, *drawn)[0] + moved
+        return assemble(population, scores, *drawn)[0] + moved
 
-    return Parameterisation(start, decode, _but_phases)
+    return Parameterisation(start, decode, _half_square)
 
 
 def pulsed(shape) -> Parameterisation:
