@@ -24,7 +24,7 @@ LEAST_LOSS = 1e-3  # that a member's weight is counted by
 POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 TOGETHER = 'together'
-WINDOWS = (TOGETHER, 'groups', 'people')  # what members learn from: all windows, or others' groups or people none of them
+WINDOWS = (TOGETHER, 'groups', 'people')  # all learn from all windows, or each from those of other groups or people
 
 
 @dataclasses.dataclass(frozen=True)
