@@ -105,7 +105,7 @@ def test_of_draws_is_seen_what_is_seen_of_windows(drawn):
 
 
 def test_a_search_moves_what_bands_see_and_leaves_the_noise(drawn):
-    """Phases by the thousand would fool networks, which students with filters would learn."""
+    """Where phases were searched too, students with filters learnt less."""
     population, target = drawn[3], targets.Target(jax.nn.one_hot(0, 2), 0, 2.0)
     p = parameterisation.make('banded', drawn[0].shape[1:], population, put_right=False)
     scores, context = p.start(population, jax.random.key(3), target)

@@ -342,8 +342,8 @@ def modulated(shape) -> Parameterisation:
 def banded(shape) -> Parameterisation:
     """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose channels go
     together as those of the class do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
-    along by how much it was moved. The noise stays as it was drawn: its thousands of phases are where networks are fooled, and students
-    with filters learn that (BUILD_NOTES)."""
+    along by how much it was moved. The noise stays as it was drawn: where its phases were searched too, students with
+    filters learnt less (BUILD_NOTES)."""
     time, channels = shape
 
     def assemble(population, scores, placing, noise):
