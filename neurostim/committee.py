@@ -24,7 +24,7 @@ LEAST_LOSS = 1e-3  # that a member's weight is counted by
 POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether windows are few (BUILD_NOTES)
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 TOGETHER = 'together'
-WINDOWS = (TOGETHER, 'groups', 'people')  # all learn from all windows, or each from those of other groups or people
+DEALS = (TOGETHER, 'groups', 'people')  # all learn from all windows, or each from those of other groups or people
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CommitteeOptions:
     """What members learn from, which are kept, and how much each counts.
 
     Attributes:
-      windows: of which each member learns, see :func:`deal`.
+      dealt: one of `DEALS`: which windows each member learns from, see :func:`deal`.
       least_skill: a member whose :func:`skill` is less than this share of the best one's is left out, for not every family suits every kind
         of window; 0 keeps all. A disjoint committee keeps all: one member's windows would decide about another.
       weigh: whether members that know held-out windows better count for more (:func:`member_weights`); all count alike where each learnt
@@ -43,7 +43,7 @@ class CommitteeOptions:
         them now, so that both trainings share their programs. It changes no member.
     """
 
-    windows: str = TOGETHER
+    dealt: str = TOGETHER
     least_skill: float = 0.0
     weigh: bool = False
     draws: float = 0.0
@@ -114,29 +114,29 @@ def validation_split(study: Study, seed: int) -> np.ndarray:
     return hold_out_groups(group, study.y, len(study.classes), VALIDATION_SHARE, seed)
 
 
-def deal(study: Study, windows: str, members: int, seed: int) -> np.ndarray:
+def deal(study: Study, dealt: str, members: int, seed: int) -> np.ndarray:
     """int [n]: which member of a committee learns from each training window; all -1 where every member learns from all.
 
     Args:
-      windows: 'together', or 'groups' or 'people', which are dealt out to the members: one group or person moves one member (sub-sample
+      dealt: 'together', or 'groups' or 'people', which are dealt out to the members: one group or person moves one member (sub-sample
         and aggregate, as PATE does: Papernot et al. 2017, arXiv 1610.05755).
 
     Raises:
       UserError: fewer groups or people than members, or a member that would never see one of the classes.
     """
-    choose(windows, WINDOWS, 'teacher.committee')
-    if windows == TOGETHER:
+    choose(dealt, DEALS, 'teacher.committee')
+    if dealt == TOGETHER:
         return np.full(len(study.y), -1)
-    unit = study.group if windows == 'groups' else study.subject
+    unit = study.group if dealt == 'groups' else study.subject
     there = len(np.unique(unit))
     if there < members:
-        raise UserError(f"teacher.committee is {windows!r}, but there are {there} {windows} to train {members} members: name fewer in "
+        raise UserError(f"teacher.committee is {dealt!r}, but there are {there} {dealt} to train {members} members: name fewer in "
                         f"teacher.models, or let them learn {TOGETHER!r}")
     part = divide(unit, study.y, len(study.classes), members, seed)
     for i in range(members):
         absent = np.setdiff1d(np.arange(len(study.classes)), study.y[part == i])
         if len(absent):
-            raise UserError(f"teacher.committee is {windows!r}, but of the {windows} dealt to member {i + 1} of {members} none "
+            raise UserError(f"teacher.committee is {dealt!r}, but of the {dealt} dealt to member {i + 1} of {members} none "
                             f"has class {study.classes[absent[0]]!r}: name fewer members in teacher.models, or choose another committee")
     return part
 

@@ -66,7 +66,7 @@ def _check_names(config) -> None:
                                 ('novices', teacher.novices, models.NAMES)):
         for name in named:
             choose(name, known, f'model in teacher.{field}')
-    choose(teacher.committee, committee.WINDOWS, 'teacher.committee')
+    choose(teacher.committee, committee.DEALS, 'teacher.committee')
     choose(teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')

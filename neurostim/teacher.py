@@ -182,17 +182,16 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     if options.shift < 0 and not _may_begin_anywhere(train, report):
         options = dataclasses.replace(options, shift=0.0)
     make_committee(tuple(names), study.shape, n_classes)  # refuses what there is not, before anything is trained
-    lessons = Lessons(train, deal(train, committee.windows, len(names), seed))
+    lessons = Lessons(train, deal(train, committee.dealt, len(names), seed))
     if committee.draws and not lessons.together:
-        raise UserError(f"draws are of all training windows, of which a member of the committee {committee.windows!r} may see its own "
+        raise UserError(f"draws are of all training windows, of which a member of the committee {committee.dealt!r} may see its own "
                         f"only: leave draws 0, or let members learn {TOGETHER!r}")
     if committee.draws_later and lessons.together:
         lessons = lessons._replace(room=_count_draws(train, committee.draws_later))
 
-    def take_statistics():
-        return _take_statistics(train, flow, seed, report)
+    take_statistics = functools.partial(_take_statistics, train, flow, seed, report)
 
-    def learn(lessons=lessons):
+    def learn(lessons):
         members = train_members(tuple(names), lessons, options, seed, committee.least_skill, report)
         even = not committee.weigh or not lessons.together or lessons.draws
         weights = () if even else member_weights(members.curves, training.are_few(train.x))
@@ -201,7 +200,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                        windows=len(train.y), weights=weights)
 
     def learn_first():
-        learnt = learn()
+        learnt = learn(lessons)
         meanwhile(learnt)
         return learnt
 

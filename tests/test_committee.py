@@ -36,7 +36,7 @@ def test_members_of_a_disjoint_committee_see_nothing_of_each_others_windows(stud
     person = train.subject[0]
     x = study.x.copy()
     x[study.subject == person] = x[study.subject == person][:, ::-1]
-    one, other = (retrain(dataclasses.replace(study, x=windows), windows=committee) for windows in (study.x, x))
+    one, other = (retrain(dataclasses.replace(study, x=windows), dealt=committee) for windows in (study.x, x))
     assert one.scaling.knots.tolist() == other.scaling.knots.tolist()
     moved = [jax.tree.map(np.array_equal, *pair) for pair in zip(one.params, other.params, strict=True)]
     owner = int(part[train.subject == person][0])
@@ -55,7 +55,7 @@ def test_a_committee_that_cannot_be_dealt_is_refused(study, teacher):
         committees.deal(confounded, 'people', 2, 0)
     with pytest.raises(UserError, match='teacher.committee.*together'):
         committees.deal(train, 'rooms', 2, 0)
-    assert retrain(study, windows='together').digest() == teacher.digest()
+    assert retrain(study, dealt='together').digest() == teacher.digest()
 
 
 def test_skill_is_what_is_known_beyond_the_classes_shares():
@@ -106,7 +106,7 @@ def test_members_count_by_what_they_know(study, tmp_path):
     taught = teachers.learn_from_draws(made, study, 'gaussian', 1, TINY_OPTIONS, share=0.5)  # whose members know other things
     assert taught.weights == made.weights  # draws are of the windows that validate as well: losses say too much then
     assert retrain(study, draws=0.5, weigh=True).weights == ()
-    apart = retrain(study, windows='people', weigh=True)
+    apart = retrain(study, dealt='people', weigh=True)
     assert apart.weights == ()  # one member's windows would decide about another
     description = tmp_path / 'teacher' / 'teacher.json'
     description.write_text(json.dumps({**json.loads(description.read_text()), 'weights': [0.5, 0.5]}))
