@@ -199,6 +199,63 @@ def test_draws_go_together_so_too():
         assert 0.55 < sign * together[0, 1] < 0.9 and np.abs(together[:2, 2]).max() < 0.1
 
 
+def rhythmic(n=200, time=1200, seed=0):
+    """Two classes, of a rhythm of 140 and of 175 cycles a window, which are in one band, beside weak noise."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    angle = 2 * np.pi * (np.where(y, 175, 140)[:, None] * np.arange(time) / time + rng.random((n, 1)))
+    return (np.sin(angle) + 0.3 * rng.normal(size=(n, time)))[..., None].astype(np.float32), y
+
+
+def test_each_class_has_its_own_rhythm_within_a_band():
+    x, y = rhythmic()
+    between = bands.edges(1200)
+    band = np.searchsorted(between, 140, 'right')
+    assert band == np.searchsorted(between, 175, 'right')
+    found = bands.spectra(x, y, 2, common_counts=1e-6)
+    assert found.shape == (2, 600, 1)
+    for low, high in zip(between[:-1] - 1, between[1:] - 1, strict=True):
+        np.testing.assert_allclose((found[:, low:high] ** 2).sum(1), 1, rtol=1e-5)
+    assert (found[:, 139, 0] ** 2)[0] > 0.8 > 0.1 > (found[:, 174, 0] ** 2)[0]
+    assert (found[:, 174, 0] ** 2)[1] > 0.8 > 0.1 > (found[:, 139, 0] ** 2)[1]
+    shy = bands.spectra(x, y, 2, common_counts=1e6)
+    np.testing.assert_allclose(shy[0], shy[1], atol=1e-3)  # what few windows say is not the class's
+    rare = np.where(np.arange(len(y)) < 9, 2, y)
+    everyone = bands.spectra(x, np.zeros(len(x), int), 1, 0)[0]
+    np.testing.assert_allclose(bands.spectra(x, rare, 3, 20, fewest=10)[2], everyone, atol=1e-6)
+    loud = np.concatenate([x[:1] * 1e4, x[1:]])  # a window far louder than all others is one window
+    np.testing.assert_allclose(bands.spectra(loud, y, 2, 20), bands.spectra(x, y, 2, 20), atol=1e-4)
+
+
+def test_a_single_frequency_of_few_windows_is_not_told():
+    """Of a class that has a line of its own within a part of a band, the part's share is told and not where in it the line is."""
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(100, 3000, 1)).astype(np.float32)
+    y = (np.arange(100) < 20).astype(int)
+    lines = np.sin(2 * np.pi * 1200 * np.arange(3000) / 3000)[:, None] * y[:, None, None]
+    power = bands.spectra((noise + lines).astype(np.float32), y, 2, 20)[..., 0] ** 2
+    between = bands.edges(3000) - 1
+    low, high = between[np.searchsorted(between, 1199, 'right') - 1:][:2]
+    ratio = power[1, low:high] / power[0, low:high]
+    assert len(np.unique(ratio.round(4))) <= bands.PARTS < high - low
+    assert ratio[1199 - low] > 1.2
+
+
+def test_draws_have_the_rhythm_of_their_class():
+    x, y = rhythmic()
+    fitted = {name: jnp.asarray(value) for name, value in fit_population(x, 'windows', y, 2).items()}
+    p = parameterisation.make('banded', x.shape[1:], fitted, put_right=False)
+
+    def one(key, label):
+        return p.decode(fitted, *p.start(fitted, key, targets.Target(jax.nn.one_hot(label, 2), label, 2.0)))
+
+    several = jax.jit(jax.vmap(one, (0, None)))
+    for label, cycles in ((0, 140), (1, 175)):
+        power = np.abs(np.fft.rfft(np.asarray(several(jax.random.split(jax.random.key(label), 50), label))[..., 0])) ** 2
+        here, there = (power[:, at - 5:at + 6].sum() for at in (cycles, 315 - cycles))
+        assert here > 4 * there
+
+
 def test_a_population_of_an_earlier_version_is_refused():
     with pytest.raises(UserError, match='earlier version'):
         parameterisation.make('banded', (1200, 2), {'banded/mean': np.zeros(3)})

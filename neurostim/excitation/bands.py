@@ -15,6 +15,7 @@ from neurostim import columns
 CHANCE = 4  # standard deviations of chance that a place's mean may be off by
 UNSURE = 0.01  # of a band's power: what channels never share
 AT_ONCE = 64  # windows whose spectra are taken together
+PARTS = 8  # of a band, of which each has as much of a class's power as that says
 LEAST = 0.3  # of its usual amplitude: how weak a band's noise may be at a place before it is strengthened no further
 
 
@@ -58,14 +59,44 @@ def edges(time: int) -> np.ndarray:
 
 
 def shares(power: np.ndarray, time: int) -> np.ndarray:
-    """From mean power [time // 2, channels] at 1, 2, ... cycles a window of `time` samples the amplitudes [time // 2, channels] that give
-    each band's noise a mean square of 1."""
+    """From mean power [..., time // 2, channels] at 1, 2, ... cycles a window of `time` samples the amplitudes, as many, that give each
+    band's noise a mean square of 1."""
     between = edges(time) - 1
     out = np.zeros_like(power)
     for low, high in zip(between[:-1], between[1:], strict=True):
-        own = power[low:high]
-        out[low:high] = np.sqrt(own / np.maximum(own.sum(0), 1e-12))
+        own = power[..., low:high, :]
+        out[..., low:high, :] = np.sqrt(own / np.maximum(own.sum(-2, keepdims=True), 1e-12))
     return out
+
+
+def spectra(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float, fewest: int = 1) -> np.ndarray:
+    """Where in each band its noise is, by classes: the amplitudes [classes, time // 2, channels] of :func:`shares`. A rhythm is narrower
+    than a band, and two of them, each a class's own, may be in one.
+
+    A window's power in a band counts as 1, however strong. What all classes have in common is told at each frequency, what a class has of
+    its own by `PARTS` of each band: of few windows a single frequency's power would be theirs.
+
+    Args:
+      x: float32 [n, time, channels].
+      classes: int [n].
+      common_counts: windows for which what all classes have in common counts beside a class's own.
+      fewest: windows of which a class has something of its own.
+    """
+    time, between = x.shape[1], edges(x.shape[1]) - 1
+    total = np.zeros((n_classes, time // 2, x.shape[2]))
+    for first in range(0, len(x), AT_ONCE):
+        rows = x[first:first + AT_ONCE]
+        power = np.abs(np.fft.rfft(rows - rows.mean(1, keepdims=True), axis=1)[:, 1:]) ** 2
+        np.add.at(total, classes[first:first + AT_ONCE], shares(power, time) ** 2)
+    cuts = np.unique(np.concatenate([np.linspace(low, high, min(PARTS, high - low) + 1).round().astype(int)
+                                     for low, high in zip(between[:-1], between[1:], strict=True) if low < high]))
+    counts = np.bincount(classes, minlength=n_classes)[:, None, None]
+    enough = counts >= fewest
+    common, own = total.sum(0) / counts.sum(), np.zeros_like(total)
+    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+        times = total[:, low:high].sum(1, keepdims=True) / np.maximum(common[low:high].sum(0), 1e-12)  # windows times their part's share
+        own[:, low:high] = common[low:high] * (times * enough + common_counts) / (counts * enough + common_counts)
+    return shares(own, time)
 
 
 def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float, fewest: int = 1) -> np.ndarray:

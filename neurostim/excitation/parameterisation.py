@@ -76,9 +76,9 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'banded' and 'banded/mean' not in population:
         raise UserError(f"excite.method 'banded' needs time series of more than {columns.MOST} numbers a window that do not lie around an "
                         f"event like a heartbeat, and this study's, of shape {shape}, are others: choose 'modulated' or 'mixture'")
-    if name == 'banded' and 'banded/coherence' not in population:
+    if name == 'banded' and not {'banded/coherence', 'banded/spectra'} <= population.keys():
         raise UserError("excite.method 'banded': the teacher is of an earlier version, whose population does not say how channels go "
-                        'together: train in another --workdir, or choose another method')
+                        'together, or each class has its rhythms: train in another --workdir, or choose another method')
     if name == 'pulsed' and 'pulsed/mean' not in population:
         raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's "
                         f"windows, of shape {shape}, are none: choose 'modulated' or 'mixture'")
@@ -340,8 +340,8 @@ def modulated(shape) -> Parameterisation:
 
 
 def banded(shape) -> Parameterisation:
-    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose channels go
-    together as those of the class do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
+    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose spectrum is
+    the class's and whose channels go together as the class's do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
     along by how much it was moved. The noise stays as it was drawn: where its phases were searched too, students with
     filters learnt less (BUILD_NOTES)."""
     time, channels = shape
@@ -357,7 +357,7 @@ def banded(shape) -> Parameterisation:
         scores, placing = _draw_component(population, 'banded', draw_key, target)
         real, imaginary = population['banded/coherence'][:, target.label]
         grain = jax.random.normal(grain_key, (time // 2, channels, 2)) @ jnp.array([1, 1j]) / math.sqrt(2)
-        noise = bands.noises(population['banded/share'] * bands.together(grain, real + 1j * imaginary, time), time)
+        noise = bands.noises(population['banded/spectra'][target.label] * bands.together(grain, real + 1j * imaginary, time), time)
         x, numbers = assemble(population, scores, placing, noise)
         return scores, Context(scores, (placing, noise, settling.settle(x, numbers) - x))
 

@@ -359,8 +359,8 @@ def _between_channels(x):
 
 
 def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
-    """The mixture of what is seen of long windows (:mod:`neurostim.excitation.bands`), the range in which nearly all of it lies, the
-    spectrum that a band's noise has, and how channels go together in each band, real and imaginary parts apart.
+    """The mixture of what is seen of long windows (:mod:`neurostim.excitation.bands`), the range in which nearly all of it lies, and
+    by classes the spectrum that a band's noise has and how channels go together in each band, real and imaginary parts apart.
 
     Where one place is as good as another, the mixture is fitted to copies of which each begins at another place, as
     :func:`shifted_mixture` is: nothing of a window is seen of two places, so that its end may meet its beginning without a seam.
@@ -374,8 +374,9 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     fitted = mixture(rows, owners, n_classes, seed, 0, MIXTURE_ROWS if copies == 1 else SHIFTED_ROWS, copies)
     fitted.update(beyond_rank(rows, owners, n_classes, fitted, copies))
     coherence = bands.coherences(x, classes, n_classes, COMMON_COUNTS, FEWEST)
+    spectra = bands.spectra(x, classes, n_classes, COMMON_COUNTS, FEWEST)
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
-            'banded/range': np.percentile(bounded(rows), [0.1, 99.9], axis=0), 'banded/share': bands.shares(_power(x), x.shape[1]),
+            'banded/range': np.percentile(bounded(rows), [0.1, 99.9], axis=0), 'banded/spectra': spectra,
             'banded/coherence': np.stack([coherence.real, coherence.imag]), 'banded/correction': np.zeros(rows.shape[1])}
 
 
