@@ -56,10 +56,8 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     gentle = {'steps': produce.DEFAULT_STEPS['flow'], 'learning_rate': produce.DEFAULT_LEARNING_RATE['flow']}
     flows = ['flow'] * flow.fitted(population) + [moments.METHOD] * moments.fitted(population)
     there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture', 'leaves') if marginals.has(population, name)]
-    if 'banded' in there:  # of thousands of samples a mixture knows next to nothing
-        there.remove('mixture')
-    if 'pulsed' in there:
-        there.remove('modulated')
+    if 'banded' in there:  # of thousands of samples a mixture knows next to nothing, and bands tell a class's rhythms
+        there = [name for name in there if name not in ('mixture', 'modulated')]
     return [{'method': method, **search} for method in flows + there
             for search in ([{}, FURTHER] if method in moments.FLOWS else [{}, gentle, BEST_OF_FOUR])]
 

@@ -344,7 +344,8 @@ def test_among_many_windows_draws_are_not_tried(teacher, study, monkeypatch, tim
             assert pipeline.prepare(teacher, lambda *_: 0.0, study, config, print).rehearsed == {'method': 'mixture'}
 
 
-def test_of_long_windows_no_mixture_is_tried():
+def test_of_long_windows_bands_alone_are_tried_and_pulses():
     there = dict.fromkeys(('mixture/mean', 'modulated/mean', 'banded/mean'))
-    assert [way['method'] for way in rehearsal.ways(there)] == ['modulated'] * 3 + ['banded'] * 3
+    assert [way['method'] for way in rehearsal.ways(there)] == ['banded'] * 3
+    assert [way['method'] for way in rehearsal.ways({**there, 'pulsed/mean': None})] == ['pulsed'] * 3 + ['banded'] * 3
     assert [way['method'] for way in rehearsal.ways(dict.fromkeys(('mixture/mean', 'slanted/mean')))] == ['slanted'] * 3 + ['mixture'] * 3
