@@ -47,6 +47,12 @@ def test_matched_draws_need_no_margin_over_the_flow_and_have_its_own_over_others
     assert preferred((0.5, ways['matched'])) < preferred((0.531, gentle))
 
 
+@pytest.mark.parametrize(('method', 'few_small_ones'), [('modulated', True), ('banded', False)])
+def test_large_steps_must_be_clearly_better_unless_noise_stays_as_it_was_drawn(teacher, method, few_small_ones):
+    large, small = (0.505, {'method': method}), (0.5, {'method': method, 'steps': 3, 'learning_rate': 0.03})
+    assert (max(large, small, key=rehearsal._preferred(teacher)) is small) == few_small_ones
+
+
 @pytest.mark.parametrize(('windows', 'chosen'), [(1500, 'flow'), (1501, 'mixture')])
 def test_of_many_vectors_the_flow_has_no_margin_over_a_mixture(teacher, windows, chosen):
     """Of few the mixture describes those that are asked about."""
