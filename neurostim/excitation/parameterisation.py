@@ -24,7 +24,7 @@ from neurostim.excitation.population import band_width, cosine_basis, envelope_t
 from neurostim.excitation.targets import Target
 
 DRAWN = 256  # unexcited draws at once
-NEWER = {'banded': {'banded/coherence', 'banded/spectra'}, 'pulsed': {'pulsed/spectra'}}  # what populations of earlier versions lack
+NEWER = {'banded': {'banded/coherence', 'banded/spectra'}}  # what populations of earlier versions lack
 
 
 class Context(NamedTuple):
@@ -370,8 +370,8 @@ def banded(shape) -> Parameterisation:
 
 
 def pulsed(shape) -> Parameterisation:
-    """A train of pulses and what is beside them, as a mixture describes them, with noise of the class's spectrum; when the first pulse
-    comes, and by how much each is off by itself, stays as it was drawn."""
+    """A train of pulses and what is beside them, as a mixture describes them; when the first pulse comes, and by how much each is off by
+    itself, stays as it was drawn."""
     time, channels = shape
     bins = (time // 2, channels)
     start_noisy = _noisy_component('pulsed', bins, True)
@@ -380,18 +380,17 @@ def pulsed(shape) -> Parameterisation:
         draw_key, begin_key, pulse_key = jax.random.split(key, 3)
         variables, (_, (placing, grain)) = start_noisy(population, draw_key, target)
         deviations = jax.random.normal(pulse_key, (3, pulses.most_pulses(len(population['pulsed/unit_wander']) // 2)))
-        amplitude = population['pulsed/spectra'][target.label] * grain
-        return variables, Context(variables, (placing, amplitude, jax.random.uniform(begin_key), deviations))
+        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations))
 
     def decode(population, variables, context):
-        placing, amplitude, begin, deviations = context.fixed
+        placing, grain, begin, deviations = context.fixed
         low, high = population['pulsed/range']
         numbers = jnp.clip(_place(population, 'pulsed', variables['scores'], placing), low, high)
         units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS if f'pulsed/unit_{name}' in population}
         ends = np.cumsum([len(unit) for unit in units.values()])
         parts = {name: unit * part for (name, unit), part in zip(units.items(), jnp.split(numbers, ends[:-1]), strict=True)}
         parts['rest'] += population['pulsed/correction']
-        noise = bands.noises(amplitude * jnp.exp(1j * _phases(population, variables, 'pulsed')), time)
+        noise = bands.noises(population['pulsed/share'] * grain * jnp.exp(1j * _phases(population, variables, 'pulsed')), time)
         return pulses.assemble(parts, noise, begin, deviations, population['pulsed/interval'], population['pulsed/first'])
 
     return Parameterisation(start, decode, _but_phases)

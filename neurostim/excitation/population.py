@@ -380,6 +380,11 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
             'banded/coherence': np.stack([coherence.real, coherence.imag]), 'banded/correction': np.zeros(rows.shape[1])}
 
 
+def _power(x):
+    """The windows' power [time // 2, channels] at 1, 2, ... cycles a window, in all."""
+    return sum((np.abs(np.fft.rfft(row, axis=0)[1:]) ** 2 for row in x - x.mean(1, keepdims=True)), np.zeros(()))
+
+
 def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
     """The mixture of what long windows that are trains of pulses are described by (:mod:`neurostim.excitation.pulses`), and what puts them
     together again; nothing where windows are none."""
@@ -401,8 +406,8 @@ def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
             # One for each number, so that their lengths say where a part ends.
             **{f'pulsed/unit_{name}': np.full(part.shape[1], units[name]) for name, part in parts.items()},
             'pulsed/range': np.percentile(bounded(numbers), [0.1, 99.9], axis=0), 'pulsed/phase': phase, 'pulsed/jitter': jitter,
-            'pulsed/spectra': bands.spectra(trains.rest, classes, n_classes, COMMON_COUNTS, FEWEST),
-            'pulsed/correction': np.zeros(parts['rest'].shape[1]), 'pulsed/interval': trains.interval, 'pulsed/first': trains.offsets[0]}
+            'pulsed/share': bands.shares(_power(trains.rest), x.shape[1]), 'pulsed/correction': np.zeros(parts['rest'].shape[1]),
+            'pulsed/interval': trains.interval, 'pulsed/first': trains.offsets[0]}
 
 
 def slanted(images: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dict[str, np.ndarray]:
