@@ -12,8 +12,8 @@ gain would hide what another loses. Stimuli know the people who are asked about,
 A mixture describes the very windows that are asked about, as leaves do, and does better there than on other people's; a flow is kept at
 its best on windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, but of feature
 vectors that are many, which a mixture averages; and than trains of pulses, whose shapes networks learn from, of which one alone is asked;
-and many large steps clearly better than few small ones, which blunt no student much, but where noise stays as it was drawn: there large
-ones move no more than the numbers that bands see.
+and many large steps clearly better than few small ones, which blunt no student much, but where noise stays as it was drawn, for there
+large ones blunt nobody either.
 Whether the flow's draws are matched to the moments of those windows, their credit alone decides: they are the same draws, and little is
 left to chance.
 """

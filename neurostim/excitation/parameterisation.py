@@ -341,10 +341,10 @@ def modulated(shape) -> Parameterisation:
 
 
 def banded(shape) -> Parameterisation:
-    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose spectrum is
-    the class's and whose channels go together as the class's do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a search's small steps take
-    along by how much it was moved. The noise stays as it was drawn: where its phases were searched too, students with
-    filters learnt less (BUILD_NOTES)."""
+    """A long window put together from what bands see of it, drawn from a mixture, and from noise of that strength, whose spectrum is the
+    class's and whose channels go together as the class's do. It is settled (:mod:`neurostim.excitation.settling`) as it was drawn: a
+    search's small steps take along by how much it was moved. The noise stays as it was drawn: where its phases were searched too, students
+    with filters learnt less (BUILD_NOTES)."""
     time, channels = shape
 
     def assemble(population, scores, placing, noise):
