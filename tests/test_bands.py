@@ -184,8 +184,8 @@ def test_channels_go_together_as_they_do_in_windows_of_a_class():
     np.testing.assert_allclose(stood_in, everyone, atol=1e-6)
 
 
-def test_draws_go_together_so_too():
-    x, y = in_step()
+def drawn_by_class(x, y, each=50):
+    """Unexcited draws of the population of windows x: [2, each, time, channels]."""
     fitted = {name: jnp.asarray(value) for name, value in fit_population(x, 'windows', y, 2).items()}
     p = parameterisation.make('banded', x.shape[1:], fitted, put_right=False)
 
@@ -193,8 +193,11 @@ def test_draws_go_together_so_too():
         return p.decode(fitted, *p.start(fitted, key, targets.Target(jax.nn.one_hot(label, 2), label, 2.0)))
 
     several = jax.jit(jax.vmap(one, (0, None)))
-    for label, sign in ((0, 1), (1, -1)):
-        draws = np.asarray(several(jax.random.split(jax.random.key(label), 50), label))
+    return [np.asarray(several(jax.random.split(jax.random.key(label), each), label)) for label in (0, 1)]
+
+
+def test_draws_go_together_so_too():
+    for draws, sign in zip(drawn_by_class(*in_step()), (1, -1), strict=True):
         together = np.array([np.corrcoef(draw.T) for draw in draws]).mean(0)
         assert 0.55 < sign * together[0, 1] < 0.9 and np.abs(together[:2, 2]).max() < 0.1
 
@@ -242,16 +245,8 @@ def test_a_single_frequency_of_few_windows_is_not_told():
 
 
 def test_draws_have_the_rhythm_of_their_class():
-    x, y = rhythmic()
-    fitted = {name: jnp.asarray(value) for name, value in fit_population(x, 'windows', y, 2).items()}
-    p = parameterisation.make('banded', x.shape[1:], fitted, put_right=False)
-
-    def one(key, label):
-        return p.decode(fitted, *p.start(fitted, key, targets.Target(jax.nn.one_hot(label, 2), label, 2.0)))
-
-    several = jax.jit(jax.vmap(one, (0, None)))
-    for label, cycles in ((0, 140), (1, 175)):
-        power = np.abs(np.fft.rfft(np.asarray(several(jax.random.split(jax.random.key(label), 50), label))[..., 0])) ** 2
+    for draws, cycles in zip(drawn_by_class(*rhythmic()), (140, 175), strict=True):
+        power = np.abs(np.fft.rfft(draws[..., 0])) ** 2
         here, there = (power[:, at - 5:at + 6].sum() for at in (cycles, 315 - cycles))
         assert here > 4 * there
 
