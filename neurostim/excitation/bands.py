@@ -80,7 +80,7 @@ def spectra(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: f
       x: float32 [n, time, channels].
       classes: int [n].
       common_counts: windows for which what all classes have in common counts beside a class's own.
-      fewest: windows of which a class has something of its own.
+      fewest: windows of which a class has something of its own; for one of fewer what all have in common stands in.
     """
     time, between = x.shape[1], edges(x.shape[1]) - 1
     total = np.zeros((n_classes, time // 2, x.shape[2]))
@@ -88,15 +88,22 @@ def spectra(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: f
         rows = x[first:first + AT_ONCE]
         power = np.abs(np.fft.rfft(rows - rows.mean(1, keepdims=True), axis=1)[:, 1:]) ** 2
         np.add.at(total, classes[first:first + AT_ONCE], shares(power, time) ** 2)
+    mean, common = _towards_common(total, classes, common_counts, fewest)
     cuts = np.unique(np.concatenate([np.linspace(low, high, min(PARTS, high - low) + 1).round().astype(int)
                                      for low, high in zip(between[:-1], between[1:], strict=True) if low < high]))
-    counts = np.bincount(classes, minlength=n_classes)[:, None, None]
-    enough = counts >= fewest
-    common, own = total.sum(0) / counts.sum(), np.zeros_like(total)
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
-        times = total[:, low:high].sum(1, keepdims=True) / np.maximum(common[low:high].sum(0), 1e-12)  # windows times their part's share
-        own[:, low:high] = common[low:high] * (times * enough + common_counts) / (counts * enough + common_counts)
-    return shares(own, time)
+    covered = slice(cuts[0], cuts[-1])
+    own, all_alike = (np.add.reduceat(power[..., covered, :], cuts[:-1] - cuts[0], -2) for power in (mean, common))
+    power = np.zeros_like(mean)
+    power[:, covered] = common[covered] * np.repeat(own / np.maximum(all_alike, 1e-12), np.diff(cuts), 1)
+    return shares(power, time)
+
+
+def _towards_common(total, classes, common_counts, fewest):
+    """(means [classes, ...] of windows whose sums by classes are `total`, each drawn towards what all have in common; that [...]); see
+    :func:`spectra` for the other arguments."""
+    counts = np.bincount(classes, minlength=len(total)).reshape(-1, *[1] * (total.ndim - 1))
+    common, enough = total.sum(0) / counts.sum(), counts >= fewest
+    return (total * enough + common_counts * common) / (counts * enough + common_counts), common
 
 
 def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts: float, fewest: int = 1) -> np.ndarray:
@@ -106,8 +113,7 @@ def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts
     Args:
       x: float32 [n, time, channels].
       classes: int [n].
-      common_counts: windows for which what all classes have in common counts beside a class's own.
-      fewest: windows of which a class has something of its own; for one of fewer what all have in common stands in.
+      common_counts, fewest: see :func:`spectra`.
     """
     between = edges(x.shape[1]) - 1
     total = np.zeros((n_classes, len(between) - 1, x.shape[2], x.shape[2]), complex)
@@ -118,9 +124,7 @@ def coherences(x: np.ndarray, classes: np.ndarray, n_classes: int, common_counts
             cross = np.einsum('nfc,nfd->ncd', spectrum[:, low:high], spectrum[:, low:high].conj())
             scale = np.sqrt(np.maximum(np.einsum('ncc->nc', cross).real, 1e-12))
             np.add.at(total[:, band], classes[first:first + AT_ONCE], cross / scale[:, :, None] / scale[:, None])
-    counts = np.bincount(classes, minlength=n_classes)[:, None, None, None]
-    common, enough = total.sum(0) / counts.sum(), counts >= fewest
-    mean = (total * enough + common_counts * common) / (counts * enough + common_counts) + UNSURE * np.eye(x.shape[2])
+    mean = _towards_common(total, classes, common_counts, fewest)[0] + UNSURE * np.eye(x.shape[2])
     scale = np.sqrt(np.einsum('...cc->...c', mean).real)
     return np.linalg.cholesky(mean / scale[..., None] / scale[..., None, :]).astype(np.complex64)
 

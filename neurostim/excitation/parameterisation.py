@@ -80,9 +80,10 @@ def make(name: str, shape: tuple[int, ...], population: dict, put_right: bool = 
     if name == 'pulsed' and 'pulsed/mean' not in population:
         raise UserError(f"excite.method 'pulsed' needs long time series that are trains of pulses, such as heartbeats; this study's "
                         f"windows, of shape {shape}, are none: choose 'modulated' or 'mixture'")
-    if not NEWER.get(name, set()) <= population.keys():
-        raise UserError(f'excite.method {name!r}: the teacher is of an earlier version, whose population does not say all that this one '
-                        'asks: train in another --workdir, or choose another method')
+    lacking = sorted(NEWER.get(name, set()) - population.keys())
+    if lacking:
+        raise UserError(f'excite.method {name!r}: the teacher is of an earlier version, whose population has no {" nor ".join(lacking)}: '
+                        'train in another --workdir, or choose another method')
     needs = {'spectral': 'spectral/log_mean', 'stationary': 'stationary/mean', 'modulated': 'modulated/mean'}.get(name)
     if needs and needs not in population:
         raise UserError(f"excite.method {name!r} needs windows of at least 16 samples that do not lie around an event like a heartbeat, "
