@@ -10,7 +10,7 @@ import math
 
 import ml_collections
 
-from neurostim import committee, data, models, students
+from neurostim import committee, data, models, optimisers, students
 from neurostim.errors import UserError, choose
 from neurostim.evaluation import shadows
 from neurostim.excitation import produce
@@ -37,7 +37,7 @@ def default_config() -> ml_collections.ConfigDict:
                     'privacy': dataclasses.asdict(PrivacyOptions())},
         'excite': settings,
         'students': STUDENTS,
-        'student_steps': students.STEPS, 'student_longer': 1, 'student_batch': students.BATCH,
+        'student_steps': students.STEPS, 'student_longer': 1, 'student_batch': students.BATCH, 'student_optimiser': 'adamw',
         'evaluate': {'seeds': 3, 'interval_draws': 2000, 'privacy': True, 'shadows': 0, 'advise': False},
         'release': {'licence': 'other'},
     })
@@ -68,6 +68,9 @@ def _check_names(config) -> None:
             choose(name, known, f'model in teacher.{field}')
     choose(teacher.committee, committee.DEALS, 'teacher.committee')
     choose(teacher.privacy.unit, UNITS, 'teacher.privacy.unit')
+    for field, name in (('teacher.training.optimiser', teacher.training.optimiser), ('teacher.flow.optimiser', teacher.flow.optimiser),
+                        ('student_optimiser', config.student_optimiser)):
+        choose(name, optimisers.NAMES, f'optimiser in {field}')
     for name in config.students:
         choose(name, students.NAMES, 'student in students')
     if len(set(config.students)) < len(config.students):
@@ -153,7 +156,8 @@ def training_options(config) -> TrainingOptions:
 
 def student_options(config, teacher_shift: float) -> TrainingOptions:
     """How networks among the students are trained, on windows that are shifted as the teacher's were."""
-    return students.training_options(teacher_shift, config.student_steps, config.student_longer, config.student_batch)
+    return students.training_options(teacher_shift, config.student_steps, config.student_longer, config.student_batch,
+                                     config.student_optimiser)
 
 
 def committee_options(config) -> committee.CommitteeOptions:

@@ -63,8 +63,9 @@ def train(config, workdir: pathlib.Path, say, fold: int = -1) -> None:
     later = ('least_skill', 'weigh', 'rehearse', 'draws', 'novices')  # absent from earlier runs
     wanted |= {name: config.teacher[name] for name in later if config.teacher[name]}
     wanted |= {'fold': fold} if fold >= 0 else {}
-    if wanted['training']['longer'] == 1:
-        del wanted['training']['longer']  # absent from earlier runs
+    for part, name, usual in (('training', 'longer', 1), ('training', 'optimiser', 'adamw'), ('flow', 'optimiser', 'adamw')):
+        if wanted[part][name] == usual:
+            del wanted[part][name]  # absent from earlier runs
     wanted = as_json(wanted)
     if workdirs.holds_this(folder / 'config.json', wanted, 'a teacher'):
         teachers.load(folder)

@@ -101,7 +101,8 @@ def fit(name: str, source: Source, seed: int, options: training.TrainingOptions 
     return Student(name, lambda windows: predict(columns(windows)))
 
 
-def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1, batch: int = BATCH) -> training.TrainingOptions:
+def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1, batch: int = BATCH,
+                     optimiser: str = 'adamw') -> training.TrainingOptions:
     """How networks are trained, twins and students of stimuli alike: on windows that are shifted as the teacher's were, if it was found
     that these may begin anywhere. Of long windows there are few to learn from, and some networks learn nothing of them as they begin.
 
@@ -110,8 +111,9 @@ def training_options(teacher_shift: float, steps: int = STEPS, longer: int = 1, 
       steps: at most, of windows as they begin; see `SHIFTED_STEPS`.
       longer: how many times as many, where these ran out (:class:`neurostim.training.TrainingOptions`).
       batch: windows a step.
+      optimiser: of :data:`neurostim.optimisers.NAMES`.
     """
-    return training.TrainingOptions(steps=steps, batch=batch, shift=teacher_shift, longer=longer)
+    return training.TrainingOptions(steps=steps, batch=batch, shift=teacher_shift, longer=longer, optimiser=optimiser)
 
 
 def told_of_training(options: training.TrainingOptions) -> tuple:
@@ -119,7 +121,8 @@ def told_of_training(options: training.TrainingOptions) -> tuple:
     could be is found."""
     longer = [('longer', options.longer, LONGER_NUMBERS, training.LITTLE)] * (options.longer > 1)
     batch = [('batch', options.batch)] * (options.batch != BATCH)
-    return (*[options.shift] * bool(options.shift), *longer, *batch)
+    optimiser = [('optimiser', options.optimiser, training.FEWER)] * (options.optimiser != 'adamw')
+    return (*[options.shift] * bool(options.shift), *longer, *batch, *optimiser)
 
 
 def learns_from_all(source: Source) -> bool:

@@ -19,6 +19,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from scipy import special
 
+from neurostim import optimisers
 from neurostim.models import Model, boosted
 
 STEP_NUMBERS = 2**19  # in the windows of a step, at most: a step of long windows costs what passes through the memory
@@ -28,6 +29,8 @@ FEW = (1500, 2**20)  # windows, and numbers in them, of which no more than so ma
 NEVER = 2**30  # steps, more than any training has
 LATE = 0.75  # share of the steps after which a network that knows held windows best was still learning when they ran out
 LITTLE = 0.025  # nats, that a network has left to learn of its labels: more steps hardly change an answer (BUILD_NOTES)
+RECURRENT = ('gru', 'lstm')  # learn by AdamW in any case: Muon's steps upset what they carry from sample to sample (BUILD_NOTES)
+FEWER = 2  # times fewer steps that others take by Muon
 AGAIN = 2**31 - 1  # use of a key, far from those of what `split` gives
 VALIDATED = 128  # windows at a time, so that activations stay in the cache, and no more of the padding than need be
 BLOCK = 128  # windows that a network is asked about at once; of fewer, as many cost (BUILD_NOTES)
@@ -38,9 +41,9 @@ class TrainingOptions:
     """How to train.
 
     Attributes:
-      steps: most optimiser steps.
+      steps: most optimiser steps, of AdamW; see `optimiser`.
       batch: examples a step; of windows of more than 4 096 numbers fewer (:func:`step_windows`).
-      learning_rate: AdamW's peak, reached after 5 % of the steps and followed by a cosine to zero.
+      learning_rate: AdamW's at its peak, reached after 5 % of the steps and followed by a cosine to zero.
       weight_decay: AdamW's.
       balance: exponent of class weighting in the loss: 0 takes classes as they come, 1 gives all the same weight.
       patience: validations without improvement after which training stops, counted by `validations` however often there are any.
@@ -53,6 +56,8 @@ class TrainingOptions:
       longer: how many times as many steps there are in all, where they ran out and much was left to learn (:func:`is_to_go_on`): training
         goes on from the parameters that it came to, through a second course of the learning rate (Loshchilov & Hutter 2017, arXiv
         1608.03983). 1 trains once. Only where that is :func:`affordable`.
+      optimiser: of :data:`neurostim.optimisers.NAMES`. By Muon a network of the zoo takes fewer steps (`FEWER`), but one that is
+        `RECURRENT`, which AdamW trains.
     """
 
     steps: int = 2000
@@ -65,6 +70,7 @@ class TrainingOptions:
     average: float = 0.99
     shift: float = 0.0
     longer: int = 1
+    optimiser: str = 'adamw'
 
 
 class Examples(NamedTuple):
@@ -122,6 +128,15 @@ def affordable(options: TrainingOptions, x: np.ndarray, numbers: int) -> Trainin
     """The options, without a longer training unless x [n, *shape] are many windows of at most so many `numbers`: steps of larger ones cost
     too much, and few windows are overfitted before steps run out."""
     return options if math.prod(x.shape[1:]) <= numbers and not are_few(x) else dataclasses.replace(options, longer=1)
+
+
+def suited(options: TrainingOptions, name: str) -> TrainingOptions:
+    """The options with the optimiser that a network of the zoo is to learn by, and as many of its steps."""
+    if options.optimiser != 'muon':
+        return options
+    if name in RECURRENT:
+        return dataclasses.replace(options, optimiser='adamw')
+    return dataclasses.replace(options, steps=max(options.steps // FEWER, 1))
 
 
 def is_to_go_on(history: History, targets: np.ndarray, steps: int) -> bool:
@@ -214,8 +229,8 @@ def make_train(model: Model, options: TrainingOptions):
         loop_key = jax.random.split(key)[1]
         # In one piece, so that it is updated by a few loops and not by a few for each of a network's arrays: that compiles sooner.
         params, whole = ravel_pytree(initial(model, key) if start is None else start)
-        optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(
-            lambda count: schedule(count / stretch), weight_decay=options.weight_decay))
+        optimiser = optax.chain(optax.clip_by_global_norm(1.0), optimisers.create(
+            options.optimiser, lambda count: schedule(count / stretch), options.weight_decay, whole))
         present = jnp.arange(len(data.x)) < data.n
         class_weight = class_weights((data.targets * present[:, None]).sum(0) / data.n, options.balance)
 
@@ -318,6 +333,7 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
     if spec[0] == boosted.NAME:
         from neurostim import boosting  # here: who excites grows no trees
         return boosting.fit(spec, options, key, data, validation, until)
+    options = suited(options, spec[0])
     train, start = _compiled(spec, dataclasses.replace(options, longer=1)), _compiled_initial(spec)(key)
     params, history = train(key, data, validation, until, 1, start)
     if options.longer > 1 and until == NEVER and is_to_go_on(history, np.asarray(validation.targets[:validation.n]), options.steps):

@@ -374,15 +374,16 @@ def test_networks_that_learn_otherwise_are_not_taken_for_others(study, teacher, 
     told = []
 
     def fit(name, source, seed, options, capacity=None, advice=None):
-        told.append((options.longer, options.batch))
+        told.append((options.longer, options.batch, options.optimiser))
         return students.Student(name, lambda rows: np.full((len(rows), source.targets.shape[1]), 0.5, np.float32))
     monkeypatch.setattr(students, 'fit', fit)
     some = Stimuli(study.x[:6], np.full((6, 2), 0.5, np.float32), np.zeros(6, int))
-    for longer, batch in ((1, 128), (3, 128), (3, 64), (3, 128), (3, 64), (1, 128)):
-        networks = students.training_options(0.0, STEPS, longer, batch)
+    ways = ((1, 128, 'adamw'), (3, 128, 'adamw'), (3, 64, 'adamw'), (3, 64, 'muon'))
+    for way in (*ways, *ways[1:], ways[0]):
+        networks = students.training_options(0.0, STEPS, *way)
         phase.compare_students(study, teacher, some, some, ('mlp',), 1, networks, draws=20, predictions=tmp_path)
-    third = len(told) // 3
-    assert third and told == [(1, 128)] * third + [(3, 128)] * third + [(3, 64)] * third  # what was kept is found
+    each = len(told) // len(ways)
+    assert each and told == [way for way in ways for _ in range(each)]  # what was kept is found
 
 
 def test_networks_learn_windows_that_begin_anywhere_if_the_teacher_found_so(study, teacher, monkeypatch, tmp_path):

@@ -179,6 +179,24 @@ def test_many_windows_are_learnt_from_in_more_steps(windows, steps):
     assert flow.steps_for(windows, flow.FlowOptions(steps=7)) == 7
 
 
+@pytest.mark.parametrize('windows, steps', [(300, 1000), (64_000, 3000), (10**6, 6000)])
+def test_muon_takes_a_quarter_of_the_steps(windows, steps):
+    assert flow.steps_for(windows, flow.FlowOptions(steps=-1, optimiser='muon')) == steps
+    assert flow.steps_for(windows, flow.FlowOptions(steps=7, optimiser='muon')) == 7
+
+
+def test_muon_learns_more_of_series_in_as_many_steps_and_vectors_are_left_to_adamw():
+    x, y = waves(300)
+    held = np.arange(300) % 5 == 0
+    losses = {'series': [], 'vectors': []}
+    for optimiser in ('adamw', 'muon'):
+        options = flow.FlowOptions(steps=60, width=16, batch=32, optimiser=optimiser)
+        for kind, rows in (('series', x), ('vectors', x[:, :8, 0])):
+            flow.fit(rows, y, held, 2, options, 0, lambda line, kind=kind: losses[kind].append(float(line.split()[2])))
+    assert losses['series'][1] < losses['series'][0] - 0.02
+    assert losses['vectors'][0] == losses['vectors'][1]
+
+
 def test_as_many_steps_are_taken_as_the_windows_ask_for(monkeypatch):
     monkeypatch.setattr(flow, 'STEPS', (1, 50))
     monkeypatch.setattr(flow, 'PASSES', 3)

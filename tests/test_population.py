@@ -1,11 +1,13 @@
 """What a population's statistics hold, seen through draws from them; and what they must not hold."""
 
 import functools
+import warnings
 
 import jax
 import numpy as np
 import pytest
 from scipy import signal
+from sklearn.cluster import KMeans
 
 from neurostim.excitation import parameterisation, population
 from neurostim.excitation.targets import Target
@@ -92,6 +94,18 @@ def test_a_class_of_many_windows_has_more_directions_of_its_own(n, known, monkey
     assert statistics['mixture/centre'].shape[1] == (60 if known else 32)
     found = draws('mixture', (60,), statistics, 0)
     assert (found[:, :30].std() / found[:, 30:].std() > 3) == known
+
+
+def test_what_another_thread_has_ignored_meanwhile_stays_ignored(monkeypatch):
+    """As students do, beside whom statistics are taken: to put back the filters of before would undo it."""
+    fit_predict = KMeans.fit_predict
+
+    def beside(self, *given):
+        warnings.filterwarnings('ignore', message='of another thread')
+        return fit_predict(self, *given)
+    monkeypatch.setattr(KMeans, 'fit_predict', beside)
+    population._clusters(np.random.default_rng(0).normal(size=(20, 3)), np.ones(3), 2, 1, 0)
+    assert any(kept[1] and kept[1].match('of another thread') for kept in warnings.filters)
 
 
 def test_a_component_of_few_windows_is_drawn_towards_its_class():

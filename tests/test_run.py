@@ -382,6 +382,8 @@ def test_missing_recordings_are_refused(runner, tmp_path, config):
     ('--config.teacher.models=()', 'teacher.models is empty'), ('--config.teacher.models=published', "model 'published' takes images"),
     ('--config.teacher.training.learning_rate=nan', 'teacher.training.learning_rate is nan'),
     ('--config.teacher.training.steps=0', 'teacher.training.steps is 0'),
+    ('--config.teacher.training.optimiser=sgd', "unknown optimiser in teacher.training.optimiser 'sgd': choose one of adamw, muon"),
+    ('--config.teacher.flow.optimiser=sgd', 'teacher.flow.optimiser'), ('--config.student_optimiser=sgd', 'student_optimiser'),
     ('--config.students=tree', "unknown student in students 'tree': choose one of mlp"),
     ('--config.students=(3,)', 'unknown student in students 3'),
     ("--config.students=('knn','knn')", 'students names one twice'), ('--config.student_steps=0', 'student_steps is 0'),

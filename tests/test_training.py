@@ -279,6 +279,28 @@ def test_a_step_takes_fewer_of_long_windows():
     assert training.step_windows(128, (10**6, 2)) == training.LEAST_BATCH
 
 
+# ---------------------------------------------------------------------------------------------------- by Muon
+
+
+def test_by_muon_networks_take_half_the_steps_but_recurrent_ones_which_adamw_trains():
+    by_adamw = dataclasses.replace(OPTIONS, steps=80, patience=100)
+    options = dataclasses.replace(by_adamw, optimiser='muon')
+    assert training.suited(options, 'cnn') == dataclasses.replace(options, steps=40)
+    assert all(training.suited(options, name) == training.suited(by_adamw, name) == by_adamw for name in ('gru', 'lstm'))
+    assert training.suited(by_adamw, 'cnn') == by_adamw
+    given = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
+    assert np.nanmax(training.fit(SPEC, options, jax.random.key(0), *given)[1].step) == 40
+
+
+def test_a_training_by_muon_is_the_same_alone_and_beside_others():
+    given = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
+    train = training.make_train(MODEL, dataclasses.replace(OPTIONS, steps=20, optimiser='muon'))
+    keys = jax.random.split(jax.random.key(0), 2)
+    together = jax.jit(jax.vmap(lambda key: train(key, *given)[0]))(keys)
+    alone = jax.jit(train)(keys[1], *given)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, atol=2e-4), together, alone)
+
+
 # ---------------------------------------------------------------------------------------------------- where steps run out
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from neurostim import optimisers
 from neurostim.excitation import velocity
 from neurostim.training import are_few, running_average
 
@@ -26,10 +27,12 @@ LARGEST_PATCH = 64  # numbers in a patch: a layer that is no wider than its patc
 LARGEST_VECTOR = 1024  # features: their covariance has the square of it
 DRAW_STEPS, VECTOR_DRAW_STEPS = 5, 10  # of Heun's rule, two evaluations each: features that are mostly one value want finer ones
 PREFIX, BASE = 'flow/', 'base'
-AVERAGE = 0.998  # of the weights: what stays of it a step; less of it while training is young
-CHECK_EVERY, PATIENCE = 500, 3  # steps, and checks without improvement after which training stops
+AVERAGE = 0.998  # of the weights: what stays of it a step of AdamW; less of it while training is young
+CHECK_EVERY = 500  # steps of AdamW, after which it is checked
+PATIENCE = {'adamw': 3, 'muon': 8}  # checks without improvement after which training stops: Muon's large steps stand still for a while
 VECTORS_CHECKED = 100, 6  # the same of feature vectors, of which a few hundred are soon known by heart
 PACES = 1.0, 0.25  # times the learning rate, with which few vectors are learnt: the usual one is too fast for some (BUILD_NOTES)
+WEIGHT_DECAY = 1e-4
 LEAST_SHARE = 0.5  # of an even share: what a rare class has of the windows learnt from, at least
 STEPS, PASSES = (4000, 24_000), 24  # at least and at most, and how often each window is met meanwhile, where the study chooses
 
@@ -39,16 +42,18 @@ class FlowOptions:
     """How the flow is trained.
 
     Attributes:
-      steps: of AdamW; 0 leaves the flow out, and with it the method 'flow'; -1 chooses by how many windows there are to learn from.
+      steps: at most; 0 leaves the flow out, and with it the method 'flow'; -1 chooses by how many windows there are to learn from.
       width: channels of every layer; of feature vectors `velocity.WIDER` times as many.
       learning_rate: at the start of a cosine decay to 0; of few feature vectors a lower one may be kept, see `PACES`.
       batch: windows a step; of feature vectors, which cost little, twice as many.
+      optimiser: of :data:`neurostim.optimisers.NAMES`; feature vectors are learnt by AdamW in any case, for Muon gains nothing there.
     """
 
     steps: int = 4000
     width: int = 64
     learning_rate: float = 2e-3
     batch: int = 128
+    optimiser: str = 'adamw'
 
 
 def loss(apply, key, x, label):
@@ -95,13 +100,16 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     """
     base = velocity.gaussian(x[~held], classes[~held], n_classes) if x.ndim == 2 else {}
     network, fixed = _network(x.shape[1:], options.width), _fixed(base)
-    check_every, patience = VECTORS_CHECKED if base else (CHECK_EVERY, PATIENCE)
+    if base:
+        options = dataclasses.replace(options, optimiser='adamw')
+    worth = optimisers.WORTH[options.optimiser]
+    check_every, patience = VECTORS_CHECKED if base else (CHECK_EVERY // worth, PATIENCE[options.optimiser])
+    decay = AVERAGE**worth
     sample_rows, sample_checked = (row_sampler(classes[rows], n_classes) for rows in (~held, held))
     options = dataclasses.replace(options, steps=steps_for(int((~held).sum()), options), batch=options.batch * (2 if base else 1))
     labels = np.eye(n_classes, dtype=np.float32)[classes]
     train, validate = ((jnp.asarray(x[rows]), jnp.asarray(labels[rows])) for rows in (~held, held))
-    schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
-    optimiser = optax.adamw(schedule, weight_decay=1e-4)
+    optimiser = optimisers.create(options.optimiser, optax.cosine_decay_schedule(options.learning_rate, options.steps), WEIGHT_DECAY)
 
     def error_of(params, key, x, label):
         return loss(lambda *at: network.apply({'params': params}, *at, *fixed), key, x, label)
@@ -113,7 +121,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
         grads = jax.grad(error_of)(params, loss_key, train[0][rows], train[1][rows])
         updates, optimiser_state = optimiser.update(grads, optimiser_state, params)
         params = optax.apply_updates(params, jax.tree.map(lambda update: pace * update, updates))
-        return params, optimiser_state, running_average(number, average, params, AVERAGE)
+        return params, optimiser_state, running_average(number, average, params, decay)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def several(state, first, last, pace, train, validate):
@@ -157,7 +165,9 @@ def _fixed(base: dict) -> tuple:
 
 def steps_for(windows: int, options: FlowOptions) -> int:
     """How many steps the flow is trained where it learns from so many windows."""
-    return options.steps if options.steps >= 0 else int(np.clip(PASSES * windows // options.batch, *STEPS))
+    if options.steps >= 0:
+        return options.steps
+    return int(np.clip(PASSES * windows // options.batch, *STEPS)) // optimisers.WORTH[options.optimiser]
 
 
 def suits(shape: tuple[int, ...]) -> bool:

@@ -276,9 +276,10 @@ def _clusters(rows: np.ndarray, scale: np.ndarray, components: int, copies: int,
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)  # fewer rows differ than there are components
-        owner = KMeans(components, n_init=1, max_iter=30, random_state=seed).fit_predict(rows * scale)
+    # Fewer rows may differ than there are components. For good: to put back what was ignored before would undo what another thread has
+    # had ignored meanwhile, as students do.
+    warnings.filterwarnings('ignore', category=ConvergenceWarning, module='sklearn')
+    owner = KMeans(components, n_init=1, max_iter=30, random_state=seed).fit_predict(rows * scale)
     owner = np.unique(owner, return_inverse=True)[1]
     sizes = np.bincount(owner)
     centres = np.stack([rows[owner == k].mean(0) for k in range(len(sizes))])
