@@ -56,8 +56,9 @@ class TrainingOptions:
       longer: how many times as many steps there are in all, where they ran out and much was left to learn (:func:`is_to_go_on`): training
         goes on from the parameters that it came to, through a second course of the learning rate (Loshchilov & Hutter 2017, arXiv
         1608.03983). 1 trains once. Only where that is :func:`affordable`.
-      optimiser: of :data:`neurostim.optimisers.NAMES`. By Muon a network of the zoo takes fewer steps (`FEWER`), but one that is
-        `RECURRENT`, which AdamW trains.
+      optimiser: of :data:`neurostim.optimisers.NAMES`. By Muon a network of the zoo takes fewer steps (`FEWER`); where it overfits before
+        they run out, AdamW trains one too, and that one is kept which knows held windows better. AdamW alone trains those that are
+        `RECURRENT`, and all of few windows (:func:`are_few`).
     """
 
     steps: int = 2000
@@ -126,8 +127,10 @@ def are_few(x: np.ndarray) -> bool:
 
 def affordable(options: TrainingOptions, x: np.ndarray, numbers: int) -> TrainingOptions:
     """The options, without a longer training unless x [n, *shape] are many windows of at most so many `numbers`: steps of larger ones cost
-    too much, and few windows are overfitted before steps run out."""
-    return options if math.prod(x.shape[1:]) <= numbers and not are_few(x) else dataclasses.replace(options, longer=1)
+    too much, and few windows are overfitted before steps run out, which AdamW does more slowly."""
+    if are_few(x):
+        return dataclasses.replace(options, longer=1, optimiser='adamw')
+    return options if math.prod(x.shape[1:]) <= numbers else dataclasses.replace(options, longer=1)
 
 
 def suited(options: TrainingOptions, name: str) -> TrainingOptions:
@@ -139,6 +142,12 @@ def suited(options: TrainingOptions, name: str) -> TrainingOptions:
     return dataclasses.replace(options, steps=max(options.steps // FEWER, 1))
 
 
+def ran_out(history: History, steps: int) -> bool:
+    """Whether a network knew held windows best when its steps had nearly run out (`LATE`), or later; never where no loss is a number."""
+    losses = np.asarray(history.validation_loss)
+    return bool(np.isfinite(losses).any() and history.step[np.nanargmin(losses)] >= LATE * steps)
+
+
 def is_to_go_on(history: History, targets: np.ndarray, steps: int) -> bool:
     """Whether a network knew held windows best when its steps had nearly run out (`LATE`), and not nearly as well (`LITTLE`) as one that
     believes what their labels do.
@@ -148,11 +157,9 @@ def is_to_go_on(history: History, targets: np.ndarray, steps: int) -> bool:
       targets: float [n, classes], those labels.
       steps: that the training had.
     """
-    losses = np.asarray(history.validation_loss)
-    if not np.isfinite(losses).any():
+    if not ran_out(history, steps):
         return False
-    left = np.nanmin(losses) - special.entr(targets).sum() / len(targets)
-    return bool(history.step[np.nanargmin(losses)] >= LATE * steps and left > LITTLE)
+    return bool(np.nanmin(history.validation_loss) - special.entr(targets).sum() / len(targets) > LITTLE)
 
 
 def steps_anew(history: History, held: np.ndarray) -> int:
@@ -333,12 +340,27 @@ def fit(spec, options: TrainingOptions, key, data: Examples, validation: Example
     if spec[0] == boosted.NAME:
         from neurostim import boosting  # here: who excites grows no trees
         return boosting.fit(spec, options, key, data, validation, until)
-    options = suited(options, spec[0])
+    first = suited(options, spec[0])
+    params, history = _learn(spec, first, key, data, validation, until)
+    if first.optimiser == 'muon' and until == NEVER and not ran_out(history, first.steps):  # it overfits
+        slower = _learn(spec, dataclasses.replace(options, optimiser='adamw'), key, data, validation, until)
+        if _least(slower[1]) < _least(history):
+            return slower
+    return params, history
+
+
+def _least(history):
+    """The least validation loss, infinite where none is a number."""
+    return np.nan_to_num(history.validation_loss, nan=np.inf).min()
+
+
+def _learn(spec, options, key, data, validation, until):
+    """What :func:`fit` does, by one optimiser."""
     train, start = _compiled(spec, dataclasses.replace(options, longer=1)), _compiled_initial(spec)(key)
     params, history = train(key, data, validation, until, 1, start)
     if options.longer > 1 and until == NEVER and is_to_go_on(history, np.asarray(validation.targets[:validation.n]), options.steps):
         later, found = train(jax.random.fold_in(key, AGAIN), data, validation, until, options.longer - 1, params)
-        if np.nanmin(found.validation_loss) < np.nanmin(history.validation_loss):
+        if _least(found) < _least(history):
             return later, found._replace(step=options.steps + found.step)
     return params, history
 

@@ -292,6 +292,33 @@ def test_by_muon_networks_take_half_the_steps_but_recurrent_ones_which_adamw_tra
     assert np.nanmax(training.fit(SPEC, options, jax.random.key(0), *given)[1].step) == 40
 
 
+@pytest.mark.parametrize('others', ['better', 'worse'])
+def test_where_muon_overfits_adamw_trains_too_and_the_better_is_kept(monkeypatch, others):
+    asked = []
+
+    def learn(spec, options, *rest):
+        asked.append((options.optimiser, options.steps))
+        losses = {'muon': [0.5, 0.4, 0.6, 0.7], 'adamw': [0.5, 0.3 if others == 'better' else 0.45, 0.6, 0.7]}[options.optimiser]
+        steps = np.arange(1, 5) * options.steps / 4
+        return options.optimiser, training.History(steps, np.zeros(4), np.array(losses), np.zeros(4))
+    monkeypatch.setattr(training, '_learn', learn)
+    options = TrainingOptions(steps=40, optimiser='muon')
+    assert training.fit(SPEC, options, None, None, None)[0] == ('adamw' if others == 'better' else 'muon')
+    assert asked == [('muon', 20), ('adamw', 40)]
+    assert training.fit(('gru', *SPEC[1:]), options, None, None, None)[0] == 'adamw'
+    assert asked[2:] == [('adamw', 40)]
+    monkeypatch.setattr(training, 'LATE', 0.5)  # nothing overfits any more
+    assert training.fit(SPEC, options, None, None, None)[0] == 'muon'
+    assert asked[3:] == [('muon', 20)]
+
+
+def test_few_windows_are_learnt_by_adamw_alone():
+    options = TrainingOptions(optimiser='muon', longer=3)
+    few, many = (np.zeros((n, 2), np.float32) for n in (training.FEW[0], training.FEW[0] + 1))
+    assert training.affordable(options, few, 2048) == TrainingOptions()
+    assert training.affordable(options, many, 2048) == options
+
+
 def test_a_training_by_muon_is_the_same_alone_and_beside_others():
     given = training.examples(*blobs(200, 0), 3, 256), training.examples(*blobs(100, 1), 3, 128)
     train = training.make_train(MODEL, dataclasses.replace(OPTIONS, steps=20, optimiser='muon'))
