@@ -1,4 +1,4 @@
-"""How networks are trained: by AdamW, or by Muon, which takes a third to a quarter of the steps and somewhat longer for each.
+"""How networks are trained: by AdamW, or by Muon, which takes half to a quarter of the steps and somewhat longer for each.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes the update of a matrix orthogonal, so that no direction of it
 waits for another; what is no matrix is left to AdamW, with Nesterov's momentum.

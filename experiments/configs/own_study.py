@@ -22,7 +22,7 @@ def get_config():
     config.teacher.models = ('cnn', 'gru', 'mlp', 'resnet', 'binned', 'linear', 'boosted')
     config.teacher.training.shift = -1.0
     config.teacher.training.longer = config.student_longer = 3
-    # Half the steps for as much or more, and a quarter of the flow's: BUILD_NOTES.
+    # Half the steps, and a quarter of the flow's, for as much; where it overfits AdamW is asked too: BUILD_NOTES.
     config.teacher.training.optimiser = config.student_optimiser = config.teacher.flow.optimiser = 'muon'
     config.student_batch = 64  # half the time of the usual 128 for nearly as much: BUILD_NOTES
     config.teacher.least_skill = 0.35
