@@ -126,8 +126,8 @@ def are_few(x: np.ndarray) -> bool:
 
 
 def affordable(options: TrainingOptions, x: np.ndarray, numbers: int) -> TrainingOptions:
-    """The options, without a longer training unless x [n, *shape] are many windows of at most so many `numbers`: steps of larger ones cost
-    too much, and few windows are overfitted before steps run out, which AdamW does more slowly."""
+    """The options, without a longer training unless x [n, *shape] are many windows of at most so many `numbers`, for steps of larger ones
+    cost too much and few windows are overfitted before steps run out; and of few windows by AdamW alone, which is slower to overfit."""
     if are_few(x):
         return dataclasses.replace(options, longer=1, optimiser='adamw')
     return options if math.prod(x.shape[1:]) <= numbers else dataclasses.replace(options, longer=1)
@@ -332,6 +332,8 @@ def _create(spec):
 
 def fit(spec, options: TrainingOptions, key, data: Examples, validation: Examples, until: int = NEVER) -> tuple[Any, History]:
     """Trains a zoo member; the compiled loop is kept, so that further data of like size and further seeds cost no compilation.
+
+    Where it is trained by two optimisers (`TrainingOptions.optimiser`), the parameters and curves are those of the better one.
 
     Args:
       spec: (name, shape, classes, options as a tuple of pairs), hashable; what :func:`neurostim.models.create` takes.

@@ -75,7 +75,7 @@ def test_unknown_optimiser_is_refused_with_those_there_are():
         optimisers.create('sgd', lambda count: RATE, 0.0)
 
 
-def test_networks_that_train_by_muon_learn_more_in_as_many_steps():
+def test_networks_that_train_by_muon_learn_more_in_half_the_steps():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1600, 24, 2)).astype(np.float32)
     labels = (x[:, 3:9, 0].sum(1) * x[:, 10:16, 1].sum(1) > 0).astype(int)
