@@ -16,7 +16,17 @@ import numpy as np
 
 from neurostim import identity as identities
 from neurostim import models, novices, training
-from neurostim.committee import LEFT_OUT, TOGETHER, CommitteeOptions, Lessons, deal, member_weights, train_members, validation_split
+from neurostim.committee import (
+    LEFT_OUT,
+    TOGETHER,
+    CommitteeOptions,
+    Lessons,
+    are_by_luck,
+    deal,
+    member_weights,
+    train_members,
+    validation_split,
+)
 from neurostim.errors import UserError
 from neurostim.excitation import flow as flows
 from neurostim.excitation import marginals, moments, parameterisation
@@ -156,9 +166,9 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
                   meanwhile: Callable[[Teacher], None] = lambda committee: None) -> Teacher:
     """Trains a committee on a study's training windows and takes the population's statistics.
 
-    Every member holds out other groups for validation, so that together they have learnt from every window
-    (:func:`neurostim.committee.train_members`). Scaling, the population and identity networks are of all training windows, whatever the
-    members share.
+    Members hold out other groups for validation, so that together they have learnt from every window; but up to some 16 groups are so few
+    that all may hold out the same ones, whose classes are most like those of all (:func:`neurostim.study.hold_out_groups`). Scaling, the
+    population and identity networks are of all training windows, whatever the members share.
 
     Args:
       study: the whole study; its test windows are not touched.
@@ -194,7 +204,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     def learn(lessons):
         members = train_members(tuple(names), lessons, options, seed, committee.least_skill, report)
         even = not committee.weigh or not lessons.together or lessons.draws
-        weights = () if even else member_weights(members.curves, training.are_few(train.x))
+        weights = () if even else member_weights(members.curves, are_by_luck(train))
         return Teacher(members.names, make_committee(members.names, study.shape, n_classes, weights), members.params, scaling, {},
                        classes=study.classes, channels=study.channels, kind=study.kind, curves=members.curves, shift=members.shift,
                        windows=len(train.y), weights=weights)

@@ -13,6 +13,7 @@ from neurostim import models, training
 from neurostim import teacher as teachers
 from neurostim.committee import CommitteeOptions
 from neurostim.errors import UserError
+from neurostim.study import make_study
 
 QUICK_COMPILE = True
 
@@ -66,6 +67,16 @@ def test_skill_is_what_is_known_beyond_the_classes_shares():
     assert committees.skill([2 * shares], y, 2) < 0
     assert committees.skill([np.log(2)], y, 2, balance=1.0) == pytest.approx(0)  # with class weights chance is an even guess
     assert np.isfinite(committees.skill([0.1], np.zeros(5, int), 3))
+
+
+@pytest.mark.parametrize('people, by_luck', [(3, True), (8, True), (16, True), (18, False)])
+def test_losses_that_one_or_two_groups_decide_are_by_luck(people, by_luck, monkeypatch):
+    n = 2000  # too many to be few
+    study = make_study('many', np.random.default_rng(0).normal(size=(n, 4)), np.arange(n) // 7 % 2, np.arange(n) % people)
+    train = dataclasses.replace(study, test=np.zeros(n, bool))
+    assert committees.are_by_luck(train) == by_luck
+    monkeypatch.setattr(training, 'FEW', (n, 2**20))
+    assert committees.are_by_luck(train)
 
 
 def test_a_member_far_behind_is_left_out(study, one_core, monkeypatch, tmp_path):
