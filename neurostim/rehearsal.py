@@ -12,8 +12,8 @@ gain would hide what another loses. Stimuli know the people who are asked about,
 A mixture describes the very windows that are asked about, as leaves do, and does better there than on other people's; a flow is kept at
 its best on windows that it has not learnt from. So another way must be clearly better than the flow to be preferred, but of feature
 vectors that are many, which a mixture averages; and than trains of pulses, whose shapes networks learn from, of which one alone is asked;
-and many large steps clearly better than few small ones, which blunt no student much, but where noise stays as it was drawn, for there
-large ones blunt nobody either.
+and many large steps clearly better than few small ones, which blunt no student much: of people left out students come to know less by
+them than the windows that are asked about tell (BUILD_NOTES).
 Whether the flow's draws are matched to the moments of those windows, their credit alone decides: they are the same draws, and little is
 left to chance.
 """
@@ -46,7 +46,6 @@ BEYOND = 0.25  # by which a student's kappa counts where it is above its twin's
 MARGIN = 0.01  # of kappa by which other targets than the usual, or larger steps, must be better: less may be chance
 SHAPED = (*moments.FLOWS, 'pulsed')  # whose draws have the shapes of windows
 SHAPED_MARGIN = 0.03  # by which another way must be better than these
-BLUNT_NOBODY = ('banded',)  # whose large steps need not be better than small ones
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
@@ -182,7 +181,7 @@ def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:
     def preferred(scored):
         credited, way = scored
         rate = way.get('learning_rate', produce.DEFAULT_LEARNING_RATE.get(way['method'], 0.1))
-        gentle = rate <= produce.DEFAULT_LEARNING_RATE['flow'] or way['method'] in BLUNT_NOBODY
+        gentle = rate <= produce.DEFAULT_LEARNING_RATE['flow']
         return credited + SHAPED_MARGIN * (way['method'] in SHAPED and not many_vectors) + MARGIN * gentle
 
     return preferred
