@@ -21,7 +21,7 @@ VALIDATION_SHARE = 0.15
 LONGER_NUMBERS = {False: 2**14, True: 2048}
 ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
-POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether losses are by luck (BUILD_NOTES)
+POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether luck decides losses (BUILD_NOTES)
 LEAST_GROUPS = 3  # that validate a member: on a person or two a family that suits them best may suit others least
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 TOGETHER = 'together'
@@ -158,9 +158,9 @@ def skill(losses: list[float], y: np.ndarray, n_classes: int, balance: float = 0
     return 1 - min(losses) / max(-(share * np.log(share)).sum(), 1e-9)
 
 
-def are_by_luck(train: Study) -> bool:
-    """Whether validation losses are much a matter of luck: of few windows (:func:`neurostim.training.are_few`), or where fewer than
-    `LEAST_GROUPS` groups validate."""
+def luck_decides(train: Study) -> bool:
+    """Whether validation losses are much a matter of luck: where scaled training windows are few (:func:`neurostim.training.are_few`), or
+    fewer than `LEAST_GROUPS` groups validate."""
     return training.are_few(train.x) or round(len(np.unique(train.group)) * VALIDATION_SHARE) < LEAST_GROUPS
 
 
@@ -169,7 +169,7 @@ def member_weights(curves: dict[str, dict[str, list]], by_luck: bool = False) ->
     losses are less to be relied on.
 
     Args:
-      by_luck: whether they are (:func:`are_by_luck`).
+      by_luck: whether luck decides these losses (:func:`luck_decides`).
     """
     losses = [min(curve['validation_loss']) for name, curve in curves.items() if not name.endswith(LEFT_OUT)]
     weights = np.maximum(losses, LEAST_LOSS) ** -POWERS[by_luck]

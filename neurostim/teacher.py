@@ -21,8 +21,8 @@ from neurostim.committee import (
     TOGETHER,
     CommitteeOptions,
     Lessons,
-    are_by_luck,
     deal,
+    luck_decides,
     member_weights,
     train_members,
     validation_split,
@@ -204,7 +204,7 @@ def train_teacher(study: Study, names: tuple[str, ...] = ('cnn', 'gru', 'mlp', '
     def learn(lessons):
         members = train_members(tuple(names), lessons, options, seed, committee.least_skill, report)
         even = not committee.weigh or not lessons.together or lessons.draws
-        weights = () if even else member_weights(members.curves, are_by_luck(train))
+        weights = () if even else member_weights(members.curves, luck_decides(train))
         return Teacher(members.names, make_committee(members.names, study.shape, n_classes, weights), members.params, scaling, {},
                        classes=study.classes, channels=study.channels, kind=study.kind, curves=members.curves, shift=members.shift,
                        windows=len(train.y), weights=weights)

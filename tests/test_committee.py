@@ -70,13 +70,13 @@ def test_skill_is_what_is_known_beyond_the_classes_shares():
 
 
 @pytest.mark.parametrize('people, by_luck', [(3, True), (8, True), (16, True), (18, False)])
-def test_losses_that_one_or_two_groups_decide_are_by_luck(people, by_luck, monkeypatch):
+def test_losses_that_one_or_two_groups_decide_luck_decides(people, by_luck, monkeypatch):
     n = 2000  # too many to be few
     study = make_study('many', np.random.default_rng(0).normal(size=(n, 4)), np.arange(n) // 7 % 2, np.arange(n) % people)
     train = dataclasses.replace(study, test=np.zeros(n, bool))
-    assert committees.are_by_luck(train) == by_luck
+    assert committees.luck_decides(train) == by_luck
     monkeypatch.setattr(training, 'FEW', (n, 2**20))
-    assert committees.are_by_luck(train)
+    assert committees.luck_decides(train)
 
 
 def test_a_member_far_behind_is_left_out(study, one_core, monkeypatch, tmp_path):
