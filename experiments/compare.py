@@ -24,7 +24,6 @@ import fcntl
 import functools
 import json
 import multiprocessing
-import os
 import pathlib
 import sys
 
@@ -35,7 +34,7 @@ from experiments import command_line
 from neurostim import workdir as workdirs
 from neurostim.errors import UserError
 from neurostim.files import write_whole
-from neurostim.threads import a_core_each
+from neurostim.threads import a_core_each, cores
 
 CONFIG = pathlib.Path(__file__).parent / 'configs' / 'compare.py'
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder that everything is written to; what it holds is not made again.')
@@ -52,7 +51,7 @@ def workers(processes: int):
                 processes, multiprocessing.get_context('spawn'), initializer=command_line.prepare_jax))
             yield pool, pool
         else:
-            threads = (1, os.cpu_count() or 1)
+            threads = (1, cores())
             stack.enter_context(threadpool_limits(1))  # each student's own threads would only wait for each other
             yield tuple(stack.enter_context(a_core_each(number)) for number in threads)
 

@@ -13,7 +13,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from neurostim import devices
+from neurostim import devices, threads
 
 
 def device_name() -> str:
@@ -23,8 +23,7 @@ def device_name() -> str:
         return f'{jax.local_device_count()} x {device.device_kind}'
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines() if os.path.exists('/proc/cpuinfo') else []
     name = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), platform.processor() or 'CPU')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return f'{name}, {cores} cores' + (f', {jax.local_device_count()} virtual devices' if jax.local_device_count() > 1 else '')
+    return f'{name}, {threads.cores()} cores' + (f', {jax.local_device_count()} virtual devices' if jax.local_device_count() > 1 else '')
 
 
 def matmul_peak(sizes: tuple[int, ...] = (), repeats: int = 5) -> float:

@@ -210,7 +210,7 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
     results = {}
     for method in ('', *attack.methods):
         x = on.teacher.scaling.forward(dataset(sweep, part, Made(method, 0))[0].x) if method else scaled[:0]
-        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(),
+        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *association.ATTACKERS,
                    *students.told_of_training(students.training_options(on.teacher.shift))]
         path = folder_of(sweep, part) / 'attacks' / f'{_digest_of(content)}.json'
         try:

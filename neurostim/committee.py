@@ -23,6 +23,7 @@ ANYWHERE = 0.5  # the shift with which a window may begin at any sample of it
 LEAST_LOSS = 1e-3  # that a member's weight is counted by
 POWERS = {True: 1.0, False: 3.0}  # of the loss that a member counts by, by whether luck decides losses (BUILD_NOTES)
 LEAST_GROUPS = 3  # that validate a member: on a person or two a family that suits them best may suit others least
+SLOW = (boosted.NAME, 'binned')  # take longest, and begin first: at the end nobody is to wait for one
 LEFT_OUT = ', left out'  # ends the name under which the curves of such a member are kept
 TOGETHER = 'together'
 DEALS = (TOGETHER, 'groups', 'people')  # all learn from all windows, or each from those of other groups or people
@@ -234,7 +235,7 @@ def train_members(names: tuple[str, ...], lessons: Lessons, options: training.Tr
         least, steps = min(curves['validation_loss']), curves['step'][-1]
         report(f'{i + 1}/{len(names)} {names[i]}: validation loss {least:.3f} after {steps:.0f} steps')
 
-    order = sorted(range(len(names)), key=lambda i: names[i] != boosted.NAME)  # trees first: they take longest
+    order = sorted(range(len(names)), key=lambda i: (*SLOW, names[i]).index(names[i]))
     _, params, curves, skills = zip(*sorted(side_by_side(train_member, order, tell), key=lambda member: member[0]), strict=True)
     kept = range(len(names))
     if least_skill and lessons.together:

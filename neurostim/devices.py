@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from neurostim import threads
 from neurostim.errors import UserError
 
 REPEATABLE = 'xla_gpu_exclude_nondeterministic_ops'
@@ -27,7 +28,7 @@ def use_all_cores() -> None:
     """
     told = 'xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '') or jax.config.jax_num_cpu_devices >= 0
     if not told:
-        jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+        jax.config.update('jax_num_cpu_devices', threads.cores())
 
 
 def on_cpu() -> bool:

@@ -12,6 +12,11 @@ from threadpoolctl import threadpool_limits
 Item, Result = TypeVar('Item'), TypeVar('Result')
 
 
+def cores() -> int:
+    """How many cores this process may use, which may be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item],
                  done: Callable[[int, Result], None] = lambda i, result: None, at_once: int | None = None) -> list[Result]:
     """[work(item) for item in items], as many at once as there are cores, each on one: threads of BLAS or OpenMP that wait for each other
@@ -24,8 +29,7 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item],
     Raises:
       whatever `work` raises first; what was not begun then is left.
     """
-    cores = os.cpu_count() or 1
-    with threadpool_limits(1), a_core_each(min(cores, at_once or cores)) as pool:
+    with threadpool_limits(1), a_core_each(min(cores(), at_once or cores())) as pool:
         futures = {pool.submit(work, item): i for i, item in enumerate(items)}
         try:
             for future in concurrent.futures.as_completed(futures):

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from neurostim import devices, training
+from neurostim import devices, threads, training
 from neurostim.excitation import marginals
 from neurostim.study import make_study
 from neurostim.teacher import train_teacher
@@ -95,4 +95,4 @@ def teacher(study):
 @pytest.fixture
 def one_core(monkeypatch):
     """Members learn one after another."""
-    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(threads, 'cores', lambda: 1)

@@ -23,7 +23,8 @@ from neurostim.sources import Source
 from neurostim.study import Study
 from neurostim.teacher import Teacher
 
-ATTACKERS = ('cnn', 'resnet', 'random_forest', 'learned_features')
+# Filters, trees, neighbours; and dense layers, which know many people by where in a window something is, and at what level (BUILD_NOTES).
+ATTACKERS = ('cnn', 'resnet', 'binned', 'random_forest', 'learned_features')
 CONFIDENT = 0.9  # belief from which on an attacker names somebody
 FEWEST_PEOPLE = 3  # to tell apart
 MOST_PEOPLE = 40

@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from neurostim import devices
+from neurostim import devices, threads
 from neurostim.errors import UserError
 from neurostim.files import write_whole
 
@@ -36,7 +36,7 @@ def fastest(teacher, settings, make_call, first_guess: int) -> int:
       make_call: (teacher, settings) -> compiled excitation.
     """
     path = memory_file()
-    what = [*devices.describe(), os.cpu_count(), teacher.names, teacher.shape,
+    what = [*devices.describe(), threads.cores(), teacher.names, teacher.shape,
             teacher.identity and teacher.identity.names,
             len(teacher.classes), dataclasses.asdict(dataclasses.replace(settings, count=0, batch=0, lanes=0))]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
