@@ -19,6 +19,7 @@ import optax
 from flax import traverse_util
 
 from neurostim import optimisers
+from neurostim.errors import choose
 from neurostim.excitation import velocity
 from neurostim.training import are_few, running_average
 
@@ -102,7 +103,7 @@ def fit(x: np.ndarray, classes: np.ndarray, held: np.ndarray, n_classes: int, op
     network, fixed = _network(x.shape[1:], options.width), _fixed(base)
     if base:
         options = dataclasses.replace(options, optimiser='adamw')
-    worth = optimisers.WORTH[options.optimiser]
+    worth = optimisers.WORTH[choose(options.optimiser, optimisers.NAMES, 'optimiser')]
     check_every, patience = VECTORS_CHECKED if base else (CHECK_EVERY // worth, PATIENCE[options.optimiser])
     decay = AVERAGE**worth
     sample_rows, sample_checked = (row_sampler(classes[rows], n_classes) for rows in (~held, held))
