@@ -8,8 +8,10 @@ import shutil
 
 from neurostim import report
 from neurostim.evaluation.advice import in_words
-from neurostim.report import ABSENT, at, count, interval, number, percent, plain
+from neurostim.report import ABSENT, at, count, interval, number, plain, with_found
 
+KEPT_OF_ATTACKERS = ('name', 'inhibited', 'known_confident', 'stranger_confident', 'stimuli_confident', 'known_found_at_1pct',
+                     'stimuli_found_at_1pct')
 DATASET_FILES = ('dataset_info.json', 'features.json', '*.array_record-*')  # not the manifest, which may name people
 
 
@@ -86,7 +88,7 @@ def _privacy_figures(privacy) -> dict | None:
         return None
     attackers = at(privacy, 'association', 'attackers') or ()
     figures = {
-        'association': [{key: at(a, key) for key in ('name', 'inhibited', 'known_confident', 'stranger_confident', 'stimuli_confident')}
+        'association': [{key: at(a, key) for key in KEPT_OF_ATTACKERS}
                         for a in attackers],
         'neighbours_ratio': at(privacy, 'neighbours', 'ratio'),
         'membership': {unit: at(privacy, 'membership', unit, 'stimuli') for unit in ('record', 'subject')},
@@ -101,10 +103,11 @@ def _privacy_text(privacy) -> list[str]:
     lines = []
     attackers = at(privacy, 'association', 'attackers') or ()
     if attackers:
-        lines += ['Attackers learnt to name people from real windows. Shares of which they are at least 90 % sure of somebody:', '',
+        lines += ['Attackers learnt to name people from real windows. Shares of which they are at least 90 % sure of somebody, and in '
+                  "brackets of which they are surer than of 99 % of strangers' windows:", '',
                   '| attacker | people it knows | strangers | stimuli | reading |', '| --- | --- | --- | --- | --- |']
-        lines += [f'| {plain(a["name"])} | {percent(at(a, "known_confident"))} | {percent(at(a, "stranger_confident"))} | '
-                  f'{percent(at(a, "stimuli_confident"))} | {report.association_verdict(a)} |' for a in attackers]
+        lines += [f'| {plain(a["name"])} | {with_found(a, "known")} | {with_found(a, "stranger")} | {with_found(a, "stimuli")} | '
+                  f'{report.association_verdict(a)} |' for a in attackers]
         lines.append('')
     else:
         lines += ['Whether somebody who knows the people recognises them was not measured: '

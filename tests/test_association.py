@@ -71,8 +71,18 @@ def test_copies_are_recognised(distinct, name):
     assert found['chance'] == pytest.approx(1 / 6) and found['inhibited'] is False
     low, high = found['stimuli_confident_ci95']
     assert low <= found['stimuli_confident'] <= high
+    assert found['stimuli_found_at_1pct'] is None  # of two strangers there are few windows
     for what in ('stranger', 'control'):  # who must choose among six is sure of nobody too, but less often
         assert found[f'{what}_confident'] < found['known_confident']
+
+
+def test_what_is_found_at_few_false_alarms_has_its_controls():
+    study = people(2.0, windows=140)
+    copies = study.x[association.choose_people(study).train[::2]]
+    found = attacked(study, copies, ('random_forest',))['attackers'][0]
+    assert found['known_found_at_1pct'] > 0.5 and found['stimuli_found_at_1pct'] > 0.5 and found['control_found_at_1pct'] < 0.05
+    low, high = found['stimuli_found_at_1pct_ci95']
+    assert low <= found['stimuli_found_at_1pct'] <= high
 
 
 def test_who_has_no_identity_is_not_recognised():
@@ -90,6 +100,22 @@ def test_each_class_has_its_share(distinct):
     first, second = found['stimuli_confident_by_class']
     assert first > 0.7 and second < 0.1
     assert found['stimuli_confident'] == pytest.approx((first + second) / 2)
+
+
+def test_who_is_sure_of_nobody_may_find_people_all_the_same():
+    """Beliefs of two groups that differ, all below what counts as sure: what is found is what strangers' highest do not reach."""
+    rng = np.random.default_rng(0)
+    strangers, stimuli = rng.uniform(0, 0.5, 1000), np.r_[rng.uniform(0, 0.5, 700), rng.uniform(0.6, 0.8, 300)]
+    assert 0.3 < association.found(stimuli, strangers) < 0.32
+    assert association.found(strangers, strangers) <= association.FALSE_ALARMS
+    low, high = association.found_interval(stimuli, strangers, np.arange(1000) // 100)
+    assert 0.25 < low < 0.3 < high < 0.35
+    one_is_known = np.where(np.arange(1000) < 100, 0.9, strangers)  # who does not draw this one of ten finds as much as before
+    assert association.found(stimuli, one_is_known) == 0
+    assert association.found_interval(stimuli, one_is_known, np.arange(1000) // 100)[1] > 0.2
+    few = association.FEWEST_STRANGERS - 1
+    assert association.found(stimuli, strangers[:few]) is None
+    assert association.found_interval(stimuli, strangers, np.zeros(1000)) is None
 
 
 def test_temperature_is_the_one_that_was_applied():

@@ -261,6 +261,17 @@ def test_association_verdicts_need_their_controls():
     assert attackers['forest'].startswith('inconclusive')
 
 
+@pytest.mark.parametrize(('known', 'stimuli', 'says'), [
+    (None, None, 'inconclusive'), (0.02, 0.2, 'inconclusive'), (0.2, 0.02, 'no more sure about stimuli'),
+    (0.2, 0.2, 'more sure about stimuli than about strangers: stimuli may betray')])
+def test_an_attacker_who_is_sure_of_nobody_may_find_somebody(known, stimuli, says):
+    unsure = {'inhibited': False, 'known_confident': 0.0, 'stranger_confident': 0.0, 'stimuli_confident': 0.0}
+    attacker = {**unsure, 'known_found_at_1pct': known, 'stimuli_found_at_1pct': stimuli}
+    assert report.association_verdict(attacker).startswith(says)
+    assert report.with_found(attacker, 'stimuli') == ('0.0 %' if stimuli is None else f'0.0 % ({100 * stimuli:.1f} %)')
+    assert report.with_found(attacker, 'stranger') == '0.0 %'
+
+
 @pytest.mark.parametrize(('real', 'stimuli', 'says'), [
     ([.48, .55], [.47, .53], 'Inconclusive'), ([.6, .7], [.48, .53], 'no better than chance'), ([.6, .7], [.52, .58], 'though less'),
     ([.6, .7], [.58, .66], 'about as much'), (None, [.5, .6], 'no conclusion'),

@@ -4,6 +4,10 @@ Attackers learn to name people from their real windows. They are shown windows o
 they must name them), people they never saw (negative control: whoever knows few people takes strangers for one of them), unexcited starting
 points, and stimuli. An attacker who is less than `CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further
 windows of the people they know.
+
+Who is never so sure, of anybody, may still be surer of stimuli than of strangers. So it is asked too how often an attacker believes in
+somebody more than in all but `FALSE_ALARMS` of strangers' windows: what is told at few false alarms counts (Carlini et al. 2022, arXiv
+2112.03570).
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from neurostim.teacher import Teacher
 # Filters, trees, neighbours; and dense layers, which know many people by where in a window something is, and at what level (BUILD_NOTES).
 ATTACKERS = ('cnn', 'resnet', 'binned', 'random_forest', 'learned_features')
 CONFIDENT = 0.9  # belief from which on an attacker names somebody
+FALSE_ALARMS = 0.01  # share of strangers' windows that an attacker takes for somebody's
+FEWEST_STRANGERS = 200  # windows, of which so few as that are some
 FEWEST_PEOPLE = 3  # to tell apart
 MOST_PEOPLE = 40
 STRANGER_SHARE = 0.25
@@ -180,14 +186,16 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
     for attacker in train_attackers(study, scaled, people, names, seed, shift):
         name = attacker.name
         x, person = scaled[people.test], people.number(study.subject[people.test])
-        beliefs = attacker.beliefs(x)
-        named = {'known': beliefs.max(1) >= CONFIDENT, 'stranger': attacker.confident(scaled[people.stranger]),
-                 'control': attacker.confident(control), 'stimuli': attacker.confident(stimuli)}
+        beliefs, of_strangers = attacker.beliefs(x), attacker.beliefs(scaled[people.stranger]).max(1)
+        strongest = {'known': beliefs.max(1), 'control': attacker.beliefs(control).max(1), 'stimuli': attacker.beliefs(stimuli).max(1)}
+        named = {what: belief >= CONFIDENT for what, belief in {**strongest, 'stranger': of_strangers}.items()}
         right = beliefs.argmax(1) == person
         rows.append({
             'name': name, 'inhibited': False,
             'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
             **{f'{what}_confident': float(share.mean()) for what, share in named.items()},
+            **{f'{what}_found_at_1pct': found(belief, of_strangers) for what, belief in strongest.items()},
+            'stimuli_found_at_1pct_ci95': found_interval(strongest['stimuli'], of_strangers, study.subject[people.stranger], seed),
             'known_confident_ci95': interval(named['known'], person, seed),
             'stranger_confident_ci95': interval(named['stranger'], study.subject[people.stranger], seed),
             'control_confident_ci95': interval(named['control'], None, seed),
@@ -233,6 +241,38 @@ def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.nd
             entry['note'] = f'this study has no {" and no ".join(missing)}'
         entries.append(entry)
     return entries
+
+
+def found(belief: np.ndarray, of_strangers: np.ndarray) -> float | None:
+    """Share of windows in which an attacker believes more than in all but `FALSE_ALARMS` of strangers'; None where these are too few.
+
+    Args:
+      belief: float [n], the highest of each window's beliefs in somebody.
+      of_strangers: float [m], the same of strangers' windows.
+    """
+    if len(of_strangers) < FEWEST_STRANGERS:
+        return None
+    return float((belief > _exceeded_by_few(of_strangers)).mean())
+
+
+def _exceeded_by_few(of_strangers):
+    return np.quantile(of_strangers, 1 - FALSE_ALARMS, method='higher')
+
+
+def found_interval(belief: np.ndarray, of_strangers: np.ndarray, stranger: np.ndarray, seed: int = 0) -> list[float] | None:
+    """95 % bootstrap interval of :func:`found`, over strangers and over single windows; None where strangers are too few, or one.
+
+    Args:
+      belief, of_strangers: see :func:`found`.
+      stranger: int [m], who each of strangers' windows is of.
+    """
+    people = np.unique(stranger)
+    if len(of_strangers) < FEWEST_STRANGERS or len(people) < 2:
+        return None
+    rng, own, ordered = np.random.default_rng(seed), [of_strangers[stranger == person] for person in people], np.sort(belief)
+    bounds = np.array([_exceeded_by_few(np.concatenate([own[i] for i in rng.integers(0, len(own), len(own))])) for _ in range(DRAWS)])
+    shares = 1 - np.searchsorted(ordered, bounds, side='right') / len(ordered)
+    return np.percentile(rng.binomial(len(ordered), shares) / len(ordered), [2.5, 97.5]).tolist()
 
 
 def interval(values: np.ndarray, group: np.ndarray | None, seed: int = 0) -> list[float] | None:

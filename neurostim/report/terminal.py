@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neurostim.report.text import ABSENT, SOURCES, at, count, interval, listing, notes, number, percent, plain
+from neurostim.report.text import ABSENT, SOURCES, at, count, interval, listing, notes, number, percent, plain, with_found
 from neurostim.report.words import strongest
 
 
@@ -42,10 +42,10 @@ def _aligned(rows) -> list[str]:
 def _privacy_lines(privacy) -> list[str]:
     rows = [['attacker', 'inhibited', 'accuracy', 'known', 'strangers', 'control', 'stimuli']]
     for attacker in at(privacy, 'association', 'attackers') or ():
-        shares = [percent(at(attacker, f'{kind}_confident')) for kind in ('known', 'stranger', 'control', 'stimuli')]
+        shares = [with_found(attacker, kind) for kind in ('known', 'stranger', 'control', 'stimuli')]
         inhibited = {True: 'yes', False: 'no'}.get(at(attacker, 'inhibited'), ABSENT)
         rows.append([plain(attacker['name'], 24), inhibited, percent(at(attacker, 'known_accuracy')), *shares])
-    lines = ['privacy: association, share named with at least 90 % belief']
+    lines = ["privacy: association, share named with at least 90 % belief (with more belief than 99 % of strangers' windows)"]
     lines += _aligned(rows) if len(rows) > 1 else [f'  {ABSENT}']
     for unit in ('record', 'subject'):
         attack = at(privacy, 'membership', unit)

@@ -27,6 +27,12 @@ def percent(share) -> str:
     return ABSENT if share is None or not math.isfinite(share) else f'{100 * share:.1f} %'
 
 
+def with_found(attacker, kind: str) -> str:
+    """How often an attacker is sure of somebody, and in brackets how often it finds somebody at 1 % of false alarms, where that is told."""
+    found = at(attacker, f'{kind}_found_at_1pct')
+    return percent(at(attacker, f'{kind}_confident')) + (f' ({percent(found)})' if found is not None else '')
+
+
 def count(value) -> str:
     """A whole number, its thousands apart; a dash where it is absent."""
     return ABSENT if value is None or not math.isfinite(value) else f'{value:,.0f}'.replace(',', ' ')
