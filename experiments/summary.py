@@ -1,5 +1,5 @@
-r"""Prints finished runs as three Markdown tables, students, attackers and membership: what docs/results.md quotes. A run is named
-by its folder.
+r"""Prints finished runs as four Markdown tables, students, attackers twice and membership: what docs/results.md quotes. A run is
+named by its folder.
 
     python -m experiments.summary runs/apnea_respiration runs/sleep_features
 """
@@ -49,6 +49,17 @@ def privacy_rows(run_name: str, results: dict) -> list[str]:
     return lines
 
 
+def found_rows(run_name: str, results: dict) -> list[str]:
+    """Markdown rows of one results.json: what each attacker finds at 1 % of false alarms; none where strangers are too few."""
+    lines = []
+    for attacker in ((results['privacy'] or {}).get('association') or {}).get('attackers') or ():
+        shares = [attacker.get(f'{what}_found_at_1pct') for what in ('known', 'control', 'stimuli')]
+        if None not in shares:
+            cells = [run_name, attacker['name'], *(f'{share:.3f}' for share in shares)]
+            lines.append(f'| {" | ".join(cells)} {_interval(attacker["stimuli_found_at_1pct_ci95"])} |')
+    return lines
+
+
 def membership_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: an attack on membership a row, canaries, and the promise of differential privacy."""
     privacy = results['privacy'] or {}
@@ -90,6 +101,11 @@ def main(folders: list[str]) -> None:
     print('| --- | --- | --- | --- | --- | --- | --- |')
     for name, run in runs.items():
         for line in privacy_rows(name, run):
+            print(line)
+    print('\n| study | attacker | found at 1 % of false alarms: people known | unexcited control | stimuli |')
+    print('| --- | --- | --- | --- | --- |')
+    for name, run in runs.items():
+        for line in found_rows(name, run):
             print(line)
     print('\n| study | of a | attack | on a student of | AUC [95 % interval] | found at 1 % false alarms |')
     print('| --- | --- | --- | --- | --- | --- |')

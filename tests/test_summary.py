@@ -33,6 +33,14 @@ def test_figures_are_those_of_the_run():
         '| mine | record | *differential privacy: epsilon 8.00 at delta 1e-05; audited at least 0.50* | | | |']
 
 
+def test_what_attackers_find_is_told_where_strangers_are_enough():
+    found = {**ATTACKER, 'known_found_at_1pct': 0.2, 'control_found_at_1pct': 0.03, 'stimuli_found_at_1pct': 0.04,
+             'stimuli_found_at_1pct_ci95': [0.03, 0.1]}
+    results = {'privacy': {'association': {'attackers': [found, {**found, 'known_found_at_1pct': None}, ATTACKER]}}}
+    assert summary.found_rows('mine', results) == ['| mine | mlp | 0.200 | 0.030 | 0.040 [0.030, 0.100] |']
+    assert summary.found_rows('mine', {'privacy': None}) == []
+
+
 def test_what_was_not_measured_is_left_out():
     """One group of test windows gives no interval; an evaluation may not attack."""
     alone = {**RESULTS, 'students': [{**STUDENT, 'kappa_gap_ci95': None}], 'privacy': None}
