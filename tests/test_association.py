@@ -65,13 +65,14 @@ def test_copies_are_recognised(distinct, name):
     """The positive control of the whole: stimuli that are somebody's windows are found out, by every attacker."""
     chosen = association.choose_people(distinct)
     copies = distinct.x[chosen.train[::2]]
-    found = attacked(distinct, copies, (name,))['attackers'][0]
+    entry = attacked(distinct, copies, (name,))
+    found = entry['attackers'][0]
     assert found['known_accuracy'] > 0.9 and found['known_confident'] > 0.7 and found['known_confident_right'] > 0.95
     assert found['stimuli_confident'] > 0.7
     assert found['chance'] == pytest.approx(1 / 6) and found['inhibited'] is False
     low, high = found['stimuli_confident_ci95']
     assert low <= found['stimuli_confident'] <= high
-    assert found['stimuli_found_at_1pct'] is None  # of two strangers there are few windows
+    assert found['stimuli_found_at_1pct'] is None and '160 windows of strangers' in entry['found_note']
     for what in ('stranger', 'control'):  # who must choose among six is sure of nobody too, but less often
         assert found[f'{what}_confident'] < found['known_confident']
 
@@ -79,7 +80,9 @@ def test_copies_are_recognised(distinct, name):
 def test_what_is_found_at_few_false_alarms_has_its_controls():
     study = people(2.0, windows=140)
     copies = study.x[association.choose_people(study).train[::2]]
-    found = attacked(study, copies, ('random_forest',))['attackers'][0]
+    entry = attacked(study, copies, ('random_forest',))
+    found = entry['attackers'][0]
+    assert 'found_note' not in entry
     assert found['known_found_at_1pct'] > 0.5 and found['stimuli_found_at_1pct'] > 0.5 and found['control_found_at_1pct'] < 0.05
     low, high = found['stimuli_found_at_1pct_ci95']
     assert low <= found['stimuli_found_at_1pct'] <= high
