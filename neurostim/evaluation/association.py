@@ -203,10 +203,11 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
             'known_confident_right': float(right[named['known']].mean()) if named['known'].any() else None,
             'stimuli_confident_by_class': [float(named['stimuli'][stimuli_label == c].mean()) if (stimuli_label == c).any() else None
                                            for c in range(len(study.classes))]})
-    few = {'found_note': f'what is found at 1 % of false alarms is not told: {len(people.stranger)} windows of strangers, {FEWEST_STRANGERS} '
-                         'are needed'} if len(people.stranger) < FEWEST_STRANGERS else {}
+    there = len(people.stranger)
+    few = {'found_note': f'what is found at 1 % of false alarms is not told: of {there} windows of strangers, where {FEWEST_STRANGERS} are '
+                         'needed'} if there < FEWEST_STRANGERS else {}
     return {'attackers': rows, 'people_known': len(people.known), 'strangers': len(np.unique(study.subject[people.stranger])),
-            'stranger_windows': len(people.stranger), **few}
+            'stranger_windows': there, **few}
 
 
 def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.ndarray, control: np.ndarray) -> list[dict]:
