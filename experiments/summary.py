@@ -34,11 +34,16 @@ def rows(run_name: str, results: dict) -> list[str]:
     return lines
 
 
+def _attackers(results: dict) -> list[dict]:
+    """Those of one results.json; none where nothing was attacked, or nobody can be told apart."""
+    return ((results['privacy'] or {}).get('association') or {}).get('attackers') or []
+
+
 def privacy_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: an attacker a row, and the neighbours; none where nothing was attacked."""
     privacy = results['privacy'] or {}
     lines = []
-    for attacker in (privacy.get('association') or {}).get('attackers') or ():
+    for attacker in _attackers(results):
         shares = [attacker['known_accuracy'], *(attacker[f'{what}_confident'] for what in ('known', 'stranger', 'control', 'stimuli'))]
         name = f'{attacker["name"]} (inhibited)' if attacker['inhibited'] else attacker['name']
         lines.append(f'| {run_name} | {name} | {" | ".join("–" if share is None else f"{share:.3f}" for share in shares)} |')
@@ -52,7 +57,7 @@ def privacy_rows(run_name: str, results: dict) -> list[str]:
 def found_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: what each attacker finds at 1 % of false alarms; none where strangers are too few."""
     lines = []
-    for attacker in ((results['privacy'] or {}).get('association') or {}).get('attackers') or ():
+    for attacker in _attackers(results):
         shares = [attacker.get(f'{what}_found_at_1pct') for what in ('known', 'control', 'stimuli')]
         if None not in shares:
             cells = [run_name, attacker['name'], *(f'{share:.3f}' for share in shares)]

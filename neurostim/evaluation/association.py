@@ -31,7 +31,7 @@ from neurostim.teacher import Teacher
 ATTACKERS = ('cnn', 'resnet', 'binned', 'random_forest', 'learned_features')
 CONFIDENT = 0.9  # belief from which on an attacker names somebody
 FALSE_ALARMS = 0.01  # share of strangers' windows that an attacker takes for somebody's
-FEWEST_STRANGERS = 200  # windows, of which so few as that are some
+FEWEST_STRANGERS = 200  # windows of theirs: of fewer one in a hundred would be a single one
 FEWEST_PEOPLE = 3  # to tell apart
 MOST_PEOPLE = 40
 STRANGER_SHARE = 0.25

@@ -97,15 +97,15 @@ def _control_sentences(students) -> list[str]:
 def association_verdict(attacker) -> str:
     """What one identity attacker shows, given its two controls."""
     known, stranger, stimuli = (at(attacker, f'{kind}_confident') for kind in ('known', 'stranger', 'stimuli'))
-    known_found, stimuli_found = ((at(attacker, f'{kind}_found_at_1pct') or 0) > FEW_FOUND for kind in ('known', 'stimuli'))
+    finds_known, finds_stimuli = ((at(attacker, f'{kind}_found_at_1pct') or 0) > FEW_FOUND for kind in ('known', 'stimuli'))
     if known is None or stimuli is None:
         return 'not available'
     said = 'took part in the excitation: says nothing of other attackers; ' if at(attacker, 'inhibited') else ''
     if stranger is None:
         return said + 'no strangers to compare with: inconclusive'
-    if known <= stranger + SAME_SHARE and not known_found:
+    if known <= stranger + SAME_SHARE and not finds_known:
         return said + 'inconclusive: as sure about strangers as about people it knows, so it does not recognise anybody'
-    if stimuli <= stranger + SAME_SHARE and not stimuli_found:
+    if stimuli <= stranger + SAME_SHARE and not finds_stimuli:
         return said + 'no more sure about stimuli than about strangers, whom it cannot know'
     return said + 'more sure about stimuli than about strangers: stimuli may betray people to it'
 
