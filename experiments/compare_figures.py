@@ -120,7 +120,7 @@ def _privacy(found: dict | None) -> dict:
     """What attackers made of a method's data set; None where nothing, or nobody, could be attacked."""
     shares = list((found or {}).get('confident', {}).values())
     return {'confident': (found or {}).get('confident') or None, 'confident_mean': float(np.mean(shares)) if shares else None,
-            'neighbours': (found or {}).get('neighbours')}
+            'found_at_1pct': (found or {}).get('found_at_1pct') or None, 'neighbours': (found or {}).get('neighbours')}
 
 
 def _kappas(pooled: Outcome, predictions: list[np.ndarray]) -> dict:

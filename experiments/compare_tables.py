@@ -25,15 +25,16 @@ def _gaps(study: dict) -> list[str]:
     """A method a row, a student a column: gaps."""
     students = [twin['student'] for twin in study['real']]
     gaps = {(row['method'], row['student']): row for row in study['rows']}
-    lines = [f'| method | {" | ".join(students)} | mean gap [95 % interval] | a second | sure of somebody | distance ratio |',
-             '| --- ' * (len(students) + 5) + '|',
+    their_draws = _most(person.get('stranger_draws_found_at_1pct') for person in (study['people'] or {}).values())
+    headings = ['method', *students, 'mean gap [95 % interval]', 'a second', 'sure of somebody', 'found at 1 %', 'distance ratio']
+    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|',
              f'| *kappa on real windows* | {" | ".join(_number(twin["kappa"]) for twin in study["real"])} | | | '
-             f'{_number(_strangers(study))} *strangers* | |']
+             f'{_number(_strangers(study))} *strangers* | {_number(their_draws)} *their draws* | |']
     for method in study['methods']:
         cells = [_marked(gaps[method['name'], student]['gap']) for student in students]
-        near = (method['neighbours'] or {}).get('ratio')
+        found = _most((method.get('found_at_1pct') or {}).values())  # sweeps of earlier versions, which may be joined, did not ask
         lines.append(f'| {method["name"]} | {" | ".join(cells)} | {_whole(method["gap"])} | {_rate(method["per_second"])} | '
-                     f'{_number(method["confident_mean"])} | {_number(near)} |')
+                     f'{_number(method["confident_mean"])} | {_number(found)} | {_number((method["neighbours"] or {}).get("ratio"))} |')
     return lines
 
 
@@ -136,6 +137,11 @@ def _strangers(study: dict) -> float | None:
     """How often attackers are sure of strangers, a mean over them."""
     shares = [attacker['stranger_confident'] for attacker in (study['people'] or {}).values()]
     return float(np.mean(shares)) if shares else None
+
+
+def _most(shares) -> float | None:
+    """The highest share, that of the attacker who finds most; None where none is told."""
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _number(value) -> str:

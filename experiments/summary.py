@@ -58,9 +58,9 @@ def found_rows(run_name: str, results: dict) -> list[str]:
     """Markdown rows of one results.json: what each attacker finds at 1 % of false alarms; none where strangers are too few."""
     lines = []
     for attacker in _attackers(results):
-        shares = [attacker.get(f'{what}_found_at_1pct') for what in ('known', 'control', 'stimuli')]
-        if None not in shares:
-            cells = [run_name, attacker['name'], *(f'{share:.3f}' for share in shares)]
+        shares = [attacker.get(f'{what}_found_at_1pct') for what in ('known', 'stranger_draws', 'control', 'stimuli')]
+        if shares[0] is not None:
+            cells = [run_name, attacker['name'], *('–' if share is None else f'{share:.3f}' for share in shares)]
             lines.append(f'| {" | ".join(cells)} {_interval(attacker["stimuli_found_at_1pct_ci95"])} |')
     return lines
 
@@ -107,8 +107,8 @@ def main(folders: list[str]) -> None:
     for name, run in runs.items():
         for line in privacy_rows(name, run):
             print(line)
-    print('\n| study | attacker | found at 1 % of false alarms: people known | unexcited control | stimuli |')
-    print('| --- | --- | --- | --- | --- |')
+    print('\n| study | attacker | found at 1 % of false alarms: people known | draws of strangers | unexcited control | stimuli |')
+    print('| --- | --- | --- | --- | --- | --- |')
     for name, run in runs.items():
         for line in found_rows(name, run):
             print(line)

@@ -20,7 +20,7 @@ from neurostim import alternatives, students, training
 from neurostim import workdir as workdirs
 from neurostim.config import excite_settings, load_study
 from neurostim.errors import UserError
-from neurostim.evaluation import association, comparison, neighbours
+from neurostim.evaluation import association, comparison, neighbours, shadow_priors
 from neurostim.excitation import produce, store
 from neurostim.excitation.records import Stimuli
 from neurostim.files import as_json, write_whole
@@ -206,11 +206,17 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
     on = ground(sweep, part)
     scaled = on.teacher.scaling.forward(on.study.x)
     people = association.choose_people(on.study)
-    train = functools.cache(lambda: association.train_attackers(on.study, scaled, people, shift=on.teacher.shift) if people else [])
+
+    @functools.cache  # where all is kept nobody is trained
+    def attackers():
+        """[(attacker, what it believes of each window of strangers)]."""
+        trained = association.train_attackers(on.study, scaled, people, shift=on.teacher.shift) if people else []
+        return [(attacker, attacker.beliefs(scaled[people.stranger]).max(1)) for attacker in trained]
+
     results = {}
     for method in ('', *attack.methods):
         x = on.teacher.scaling.forward(dataset(sweep, part, Made(method, 0))[0].x) if method else scaled[:0]
-        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *association.ATTACKERS,
+        content = [_study_digest(on.study), hashlib.sha256(x.tobytes()).hexdigest(), *association.ATTACKERS, association.FALSE_ALARMS,
                    *students.told_of_training(students.training_options(on.teacher.shift))]
         path = folder_of(sweep, part) / 'attacks' / f'{_digest_of(content)}.json'
         try:
@@ -219,16 +225,32 @@ def attacked(sweep: Sweep, part: Part, attack: Attack) -> dict[str, dict]:
         except (OSError, ValueError):
             pass
         if method:
-            found = {'confident': {a.name: float(a.confident(x).mean()) for a in train()},
-                     'neighbours': neighbours.measure(on.study, scaled, x)}
+            beliefs = {a.name: (a.beliefs(x).max(1), of_strangers) for a, of_strangers in attackers()}
+            told = {'confident': {name: float((belief >= association.CONFIDENT).mean()) for name, (belief, _) in beliefs.items()},
+                    'found_at_1pct': {name: association.found(*both) for name, both in beliefs.items()},
+                    'neighbours': neighbours.measure(on.study, scaled, x)}
         else:
-            found = {a.name: {
-                'known_accuracy': float((a.beliefs(scaled[people.test]).argmax(1) == people.number(on.study.subject[people.test])).mean()),
-                'known_confident': float(a.confident(scaled[people.test]).mean()),
-                'stranger_confident': float(a.confident(scaled[people.stranger]).mean())} for a in train()}
-        results[method] = as_json(found)
+            told = _controls(on, scaled, people, attackers()) if people else {}
+        results[method] = as_json(told)
         write_whole(path, json.dumps(results[method]))
     return results
+
+
+def _controls(on: Ground, scaled: np.ndarray, people: association.People, attackers: list) -> dict[str, dict]:
+    """{attacker: how it fares with people whom it knows, with strangers, and with draws of strangers' own population}."""
+    strangers = dataclasses.replace(on.study.take(people.stranger), x=scaled[people.stranger])
+    draws, _ = shadow_priors.draw_like(strangers, None)
+    controls = {}
+    for attacker, of_strangers in attackers:
+        known, drawn = attacker.beliefs(scaled[people.test]), attacker.beliefs(draws).max(1)
+        right = known.argmax(1) == people.number(on.study.subject[people.test])
+        controls[attacker.name] = {
+            'known_accuracy': float(right.mean()),
+            **{f'{what}_confident': float((belief >= association.CONFIDENT).mean())
+               for what, belief in (('known', known.max(1)), ('stranger', of_strangers), ('stranger_draws', drawn))},
+            **{f'{what}_found_at_1pct': association.found(belief, of_strangers)
+               for what, belief in (('known', known.max(1)), ('stranger_draws', drawn))}}
+    return controls
 
 
 # ---------------------------------------------------------------------------------------------------- which, and in which order

@@ -10,8 +10,8 @@ from neurostim import report
 from neurostim.evaluation.advice import in_words
 from neurostim.report import ABSENT, at, count, interval, number, plain, with_found
 
-KEPT_OF_ATTACKERS = ('name', 'inhibited', 'known_confident', 'stranger_confident', 'stimuli_confident', 'known_found_at_1pct',
-                     'stimuli_found_at_1pct')
+KEPT_OF_ATTACKERS = ('name', 'inhibited', 'known_confident', 'stranger_confident', 'stranger_draws_confident', 'stimuli_confident',
+                     'known_found_at_1pct', 'stranger_draws_found_at_1pct', 'stimuli_found_at_1pct')
 DATASET_FILES = ('dataset_info.json', 'features.json', '*.array_record-*')  # not the manifest, which may name people
 
 
@@ -105,9 +105,11 @@ def _privacy_text(privacy) -> list[str]:
     if attackers:
         lines += ['Attackers learnt to name people from real windows. Shares of which they are at least 90 % sure of somebody, and in '
                   "brackets of which they are surer than of 99 % of strangers' windows:", '',
-                  '| attacker | people it knows | strangers | stimuli | reading |', '| --- | --- | --- | --- | --- |']
-        lines += [f'| {plain(a["name"])} | {with_found(a, "known")} | {with_found(a, "stranger")} | {with_found(a, "stimuli")} | '
-                  f'{report.association_verdict(a)} |' for a in attackers]
+                  '| attacker | people it knows | strangers | draws of a population of strangers | stimuli | reading |',
+                  '| --- | --- | --- | --- | --- | --- |']
+        kinds = ('known', 'stranger', 'stranger_draws', 'stimuli')
+        lines += [f'| {plain(a["name"])} | {" | ".join(with_found(a, kind) for kind in kinds)} | {report.association_verdict(a)} |'
+                  for a in attackers]
         lines.append('')
     else:
         lines += ['Whether somebody who knows the people recognises them was not measured: '

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neurostim import report
-from neurostim.evaluation import association, phase
+from neurostim.evaluation import association, phase, shadow_priors
 from neurostim.excitation import produce
 from neurostim.study import make_study
 
@@ -24,9 +24,10 @@ def people(identity: float, n_people=8, windows=80, seed=0):
     return make_study('people', x[..., None], np.arange(len(subject)) // 4 % 2, subject, test=test)
 
 
-def attacked(study, stimuli, names=('mlp', 'random_forest'), control=None):
+def attacked(study, stimuli, names=('mlp', 'random_forest'), control=None, draw=None):
     control = np.random.default_rng(9).normal(size=(200, 16, 1)).astype(np.float32) if control is None else control
-    return association.attack(study, study.x, stimuli, np.arange(len(stimuli)) % 2, control, names)
+    draw = draw or (lambda rows: shadow_priors.draw_like(study.take(rows), None))
+    return association.attack(study, study.x, stimuli, np.arange(len(stimuli)) % 2, control, draw, names)
 
 
 @pytest.fixture(scope='module')
@@ -86,6 +87,24 @@ def test_what_is_found_at_few_false_alarms_has_its_controls():
     assert found['known_found_at_1pct'] > 0.5 and found['stimuli_found_at_1pct'] > 0.5 and found['control_found_at_1pct'] < 0.05
     low, high = found['stimuli_found_at_1pct_ci95']
     assert low <= found['stimuli_found_at_1pct'] <= high
+
+
+def test_draws_of_strangers_are_a_control_that_can_fail():
+    """A population of strangers betrays nobody; where its draws are somebody's windows after all, the control shows it."""
+    study = people(2.0, windows=140)
+    chosen = association.choose_people(study)
+    asked = []
+
+    def copies(rows):
+        asked.append(rows)
+        return study.x[chosen.train], 'copies'
+
+    honest, broken = (attacked(study, study.x[:100], ('random_forest',), draw=draw) for draw in (None, copies))
+    np.testing.assert_array_equal(asked[0], chosen.stranger)
+    assert 'draws of mixture' in honest['stranger_draws'] and 'draws of copies' in broken['stranger_draws']
+    assert honest['attackers'][0]['stranger_draws_found_at_1pct'] < 0.05 and honest['attackers'][0]['stranger_draws_confident'] < 0.05
+    assert broken['attackers'][0]['stranger_draws_found_at_1pct'] > 0.5 and broken['attackers'][0]['stranger_draws_confident'] > 0.5
+    assert 'inconclusive: as sure about draws of strangers' in report.association_verdict(broken['attackers'][0])
 
 
 def test_who_has_no_identity_is_not_recognised():

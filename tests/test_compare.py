@@ -114,6 +114,9 @@ def test_figures(done):
         assert method['gap']['difference'] == pytest.approx(np.mean([row['gap']['difference'] for row in own]))
         assert method['per_second'] > 0 and sum(method['class_counts']) == method['count'] == 40
         assert 0 < method['confident']['loud'] < 1 and method['neighbours']['ratio'] >= 0
+        assert method['found_at_1pct'] == {'loud': None}  # of few strangers' windows it is not told
+    shares = small['people']['loud']
+    assert 0 < shares['known_confident'] < 1 and 0 < shares['stranger_confident'] < 1 and 0 < shares['stranger_draws_confident'] < 1
     assert small['methods'][0]['neighbours']['ratio'] == 0  # real windows are nearest to themselves
     points = small['curves']
     assert {(p['method'], p['at']) for p in points['count']} == {('control', 20), ('control', 40)}

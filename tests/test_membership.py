@@ -302,6 +302,17 @@ def test_a_prior_learns_from_members_alone(method, monkeypatch):
         np.testing.assert_array_equal(getattr(ours[''], name), getattr(theirs[''], name))
 
 
+@pytest.mark.parametrize(('prior', 'by'), [(Prior('leaves', True), 'leaves'), (Prior('spectral', True), 'mixture'), (None, 'mixture'),
+                                           (Prior('flow', True), 'mixture')])
+def test_draws_like_some_windows_are_by_the_prior_that_suits_them(prior, by):
+    """Features have no spectra, and no flow is trained whose options are not told. Some people's windows may be of one class."""
+    study = features_study(200, 8)
+    own = study.take(study.y == 1)
+    draws, method = shadow_priors.draw_like(own, prior)
+    assert method == by and draws.shape == (shadow_priors.draws(own), 8)
+    np.testing.assert_allclose(draws.mean(0), own.x.mean(0), atol=0.15)
+
+
 @pytest.mark.slow
 def test_a_flow_of_vectors_is_attacked_as_other_priors_are():
     """Its draws say little of noise in six numbers; members' own windows in their place say who they are, and nobody tells who was not

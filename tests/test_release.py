@@ -19,7 +19,8 @@ RESULTS = {
     'privacy': None, 'notes': ['one record was damaged']}
 PRIVACY = {
     'association': {'attackers': [{'name': 'resnet', 'inhibited': False, 'known_accuracy': 0.8, 'known_confident': 0.5,
-                                   'stranger_confident': 0.1, 'control_confident': 0.3, 'stimuli_confident': 0.4}]},
+                                   'stranger_confident': 0.1, 'stranger_draws_confident': 0.12, 'control_confident': 0.3,
+                                   'stimuli_confident': 0.4}]},
     'membership': {'record': {'attack': 'LiRA', 'shadow_models': 8, 'real': {'auc': 0.7, 'auc_ci95': [0.6, 0.8], 'tpr_at_1pct_fpr': 0.1},
                               'stimuli': {'auc': 0.5, 'auc_ci95': [0.4, 0.6], 'tpr_at_1pct_fpr': 0.01}}, 'subject': None},
     'neighbours': {'stimuli_to_train': 2.0, 'holdout_to_train': 1.0, 'ratio': 2.0, 'ratio_ci95': [1.5, 2.5]}, 'differential_privacy': None}
@@ -69,7 +70,7 @@ def test_the_card_says_what_was_measured():
     assert front['utility'][0]['kappa_gap'] == 0.1 and front['privacy']['association'][0]['stimuli_confident'] == 0.4
     assert front['privacy']['membership']['record']['auc'] == 0.5
     assert '| cnn | 0.900 | 0.800 | 0.100 | [0.000, 0.200] |' in body
-    assert '| resnet | 50.0 % | 10.0 % | 40.0 % | more sure about stimuli than about strangers' in body
+    assert '| resnet | 50.0 % | 10.0 % | 12.0 % | 40.0 % | more sure about stimuli than about strangers' in body
     assert 'no better than chance through stimuli' in body and 'one record was damaged' in body
     assert 'lose more than 0.03 kappa: cnn' in body and 'No differential privacy' in body
 

@@ -272,6 +272,15 @@ def test_an_attacker_who_is_sure_of_nobody_may_find_somebody(known, stimuli, say
     assert report.with_found(attacker, 'stranger') == '0.0 %'
 
 
+@pytest.mark.parametrize(('draws', 'found', 'says'), [
+    (0.0, 0.0, 'more sure about stimuli'), (0.28, 0.0, 'more sure about stimuli'), (0.0, 0.15, 'more sure about stimuli'),
+    (0.28, 0.15, "inconclusive: as sure about draws of strangers' own population"), (None, None, 'more sure about stimuli')])
+def test_who_takes_draws_of_strangers_for_somebody_shows_nothing(draws, found, says):
+    attacker = {'inhibited': False, 'known_confident': 0.6, 'stranger_confident': 0.05, 'stranger_draws_confident': draws,
+                'stimuli_confident': 0.3, 'known_found_at_1pct': 0.5, 'stranger_draws_found_at_1pct': found, 'stimuli_found_at_1pct': 0.16}
+    assert report.association_verdict(attacker).startswith(says)
+
+
 @pytest.mark.parametrize(('real', 'stimuli', 'says'), [
     ([.48, .55], [.47, .53], 'Inconclusive'), ([.6, .7], [.48, .53], 'no better than chance'), ([.6, .7], [.52, .58], 'though less'),
     ([.6, .7], [.58, .66], 'about as much'), (None, [.5, .6], 'no conclusion'),

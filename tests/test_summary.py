@@ -34,10 +34,12 @@ def test_figures_are_those_of_the_run():
 
 
 def test_what_attackers_find_is_told_where_strangers_are_enough():
-    found = {**ATTACKER, 'known_found_at_1pct': 0.2, 'control_found_at_1pct': 0.03, 'stimuli_found_at_1pct': 0.04,
-             'stimuli_found_at_1pct_ci95': [0.03, 0.1]}
+    found = {**ATTACKER, 'known_found_at_1pct': 0.2, 'stranger_draws_found_at_1pct': 0.01, 'control_found_at_1pct': 0.03,
+             'stimuli_found_at_1pct': 0.04, 'stimuli_found_at_1pct_ci95': [0.03, 0.1]}
     results = {'privacy': {'association': {'attackers': [found, {**found, 'known_found_at_1pct': None}, ATTACKER]}}}
-    assert summary.found_rows('mine', results) == ['| mine | mlp | 0.200 | 0.030 | 0.040 [0.030, 0.100] |']
+    assert summary.found_rows('mine', results) == ['| mine | mlp | 0.200 | 0.010 | 0.030 | 0.040 [0.030, 0.100] |']
+    del found['stranger_draws_found_at_1pct']  # as a run of an earlier version
+    assert summary.found_rows('mine', results)[0].startswith('| mine | mlp | 0.200 | – | 0.030')
     assert summary.found_rows('mine', {'privacy': None}) == []
 
 

@@ -1,9 +1,10 @@
 """Association: whom would somebody who holds people's recordings recognise in the stimuli?
 
 Attackers learn to name people from their real windows. They are shown windows of the same people that they have not seen (positive control:
-they must name them), people they never saw (negative control: whoever knows few people takes strangers for one of them), unexcited starting
-points, and stimuli. An attacker who is less than `CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further
-windows of the people they know.
+they must name them), people they never saw (negative control: whoever knows few people takes strangers for one of them), draws of a
+population of these strangers (negative control: who knows windows may take whatever is none for somebody), unexcited starting points, and
+stimuli. An attacker who is less than `CONFIDENT` sure answers "unknown". Attackers are calibrated by a temperature on further windows of
+the people they know.
 
 Who is never so sure, of anybody, may still be surer of stimuli than of strangers. So it is asked too how often an attacker believes in
 somebody more than in all but `FALSE_ALARMS` of strangers' windows: what is told at few false alarms counts (Carlini et al. 2022, arXiv
@@ -170,24 +171,29 @@ def train_attackers(study: Study, scaled: np.ndarray, people: People, names: tup
 
 
 def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label: np.ndarray, control: np.ndarray,
-           names: tuple[str, ...] = ATTACKERS, seed: int = 0, shift: float = 0.0) -> dict:
+           draw: Callable[[np.ndarray], tuple[np.ndarray, str]], names: tuple[str, ...] = ATTACKERS, seed: int = 0,
+           shift: float = 0.0) -> dict:
     """The `association` entry of results.json; `attackers` is None, with a note, where too few people can be told apart.
 
     Args:
       scaled: the study's windows, scaled.
       stimuli, control: scaled stimuli and unexcited starting points [m, *shape].
       stimuli_label: int [m], the stimuli's classes: the share is given for each class, too.
+      draw: ``draw(rows)`` gives scaled unexcited draws [k, *shape] of a population of the study's windows at these rows, which will be
+        strangers', and what they are draws of.
       shift: of networks' training, the teacher's.
     """
     people = choose_people(study, seed)
     if people is None:
         return {'attackers': None, 'note': f'fewer than {FEWEST_PEOPLE} people with {FEWEST_WINDOWS} training windows besides strangers'}
+    stranger_draws, method = draw(people.stranger)
+    synthetic = {'stranger_draws': stranger_draws, 'control': control, 'stimuli': stimuli}
     rows = []
     for attacker in train_attackers(study, scaled, people, names, seed, shift):
         name = attacker.name
         x, person = scaled[people.test], people.number(study.subject[people.test])
         beliefs, of_strangers = attacker.beliefs(x), attacker.beliefs(scaled[people.stranger]).max(1)
-        strongest = {'known': beliefs.max(1), 'control': attacker.beliefs(control).max(1), 'stimuli': attacker.beliefs(stimuli).max(1)}
+        strongest = {'known': beliefs.max(1), **{what: attacker.beliefs(made).max(1) for what, made in synthetic.items()}}
         named = {what: belief >= CONFIDENT for what, belief in {**strongest, 'stranger': of_strangers}.items()}
         right = beliefs.argmax(1) == person
         rows.append({
@@ -207,7 +213,8 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
     few = {'found_note': f'what is found at 1 % of false alarms is not told: of {there} windows of strangers, where {FEWEST_STRANGERS} are '
                          'needed'} if there < FEWEST_STRANGERS else {}
     return {'attackers': rows, 'people_known': len(people.known), 'strangers': len(np.unique(study.subject[people.stranger])),
-            'stranger_windows': there, **few}
+            'stranger_windows': there,
+            'stranger_draws': f'{len(stranger_draws)} unexcited draws of {method}, fitted to strangers\' windows', **few}
 
 
 def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.ndarray, control: np.ndarray) -> list[dict]:

@@ -16,7 +16,7 @@ from neurostim import workdir as workdirs
 from neurostim.config import flow_options, load_study, privacy_options, student_options
 from neurostim.errors import UserError
 from neurostim.evaluation import advice, association, comparison, differential_privacy, linkage, membership, neighbours, shadows, utility
-from neurostim.evaluation.shadow_priors import Prior
+from neurostim.evaluation.shadow_priors import Prior, draw_like
 from neurostim.excitation import produce, store
 from neurostim.files import as_json, changes, write_whole
 from neurostim.progress import MetricsWriter, Progress
@@ -177,12 +177,17 @@ def attack(study: Study, teacher: Teacher, stimuli, control, seed: int = 0, sett
       shadow_models: pipelines of the attack on membership.
       options: of these pipelines, see :func:`shadow_options`.
       progress: called with how many of them are done.
-      prior: what stimuli start from, see :func:`neurostim.evaluation.membership.attack`.
+      prior: what stimuli start from, see :func:`neurostim.evaluation.membership.attack`; draws of strangers' own population too, where
+        it suits.
     """
     some = study.at_most(*ATTACKED)
     scaled = teacher.scaling.forward(some.x)
     made, unexcited = (teacher.scaling.forward(source.x) for source in (stimuli, control))
-    entry = association.attack(some, scaled, made, stimuli.label, unexcited, seed=seed, shift=teacher.shift)
+
+    def draw(rows):
+        return draw_like(dataclasses.replace(some.take(rows), x=scaled[rows]), prior, seed)
+
+    entry = association.attack(some, scaled, made, stimuli.label, unexcited, draw, seed=seed, shift=teacher.shift)
     if settings and settings.weights.inhibit and entry['attackers']:
         entry['attackers'] += association.inhibited(some, teacher, scaled, made, unexcited)
     return {

@@ -45,6 +45,9 @@ class Prior(NamedTuple):
     flow: flows.FlowOptions | None = None
 
 
+OTHERWISE = Prior('mixture', put_right=True)
+
+
 def suits(study: Study, prior: Prior | None) -> bool:
     """Whether shadows of a prior are made: of statistics, and of a flow of feature vectors, which is trained in half a minute. That of time
     series takes many."""
@@ -89,6 +92,17 @@ def _standard(see, like):
 def draws(study: Study) -> int:
     """How many draws of each prior are looked at."""
     return int(np.clip(DRAWN_NUMBERS // np.prod(study.shape), *DRAWS))
+
+
+def draw_like(own: Study, prior: Prior | None, seed: int = 0) -> tuple[np.ndarray, str]:
+    """(scaled unexcited draws of a population of these windows, the method): by the prior of the release where it suits them, else by a
+    mixture, which suits any.
+
+    Args:
+      own: a study of scaled windows.
+    """
+    made = _draw(own, prior, seed) if suits(own, prior) else None
+    return (made[0], prior.method) if made else (_draw(own, OTHERWISE, seed)[0], OTHERWISE.method)
 
 
 def run(study: Study, scaled: np.ndarray, member: np.ndarray, asked: np.ndarray, prior: Prior, seed: int = 0,

@@ -15,7 +15,7 @@ from neurostim.files import write_whole
 from neurostim.report.drawing import charts
 from neurostim.report.text import SECONDARY, SOURCES, at, count, interval, listing, notes, number, percent, plain, with_found
 from neurostim.report.words import (
-    FEW_FOUND,
+    SAME_FOUND,
     SAME_SHARE,
     association_verdict,
     linkage_verdict,
@@ -49,7 +49,7 @@ def write(path, results: dict, pictures: dict) -> None:
 def html(results: dict, pictures: dict) -> str:
     """The report as text."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.globals.update(at=at, SOURCES=SOURCES, SAME_SHARE=SAME_SHARE, FEW_FOUND=FEW_FOUND)
+    environment.globals.update(at=at, SOURCES=SOURCES, SAME_SHARE=SAME_SHARE, SAME_FOUND=SAME_FOUND)
     environment.filters.update(
         number=number, percent=percent, count=lambda n: count(n).replace(' ', '\u00a0'), interval=interval, plain=plain, listing=listing,
         association_verdict=association_verdict, membership_verdict=membership_verdict, neighbours_verdict=neighbours_verdict,
@@ -198,21 +198,23 @@ nothing.</p>
 <h3>Association: does an attacker recognise a person?</h3>
 {% set attackers = at(privacy, 'association', 'attackers') %}
 {% if attackers %}
-<div class="wide"><table><thead><tr><th>attacker</th><th>accuracy</th><th>known people</th><th>strangers</th><th>control</th>
-<th>stimuli</th>
+<div class="wide"><table><thead><tr><th>attacker</th><th>accuracy</th><th>known people</th><th>strangers</th><th>their draws</th>
+<th>control</th><th>stimuli</th>
 <th class="text">reading</th></tr></thead><tbody>
 {% for a in attackers %}<tr{% if at(a, 'inhibited') %} class="inhibited"{% endif %}>
 <td>{{ a.name|plain }}{{ ' (inhibited)' if at(a, 'inhibited') }}</td>
 <td>{{ at(a, 'known_accuracy')|percent }}</td><td>{{ a|with_found('known') }}</td>
-<td>{{ at(a, 'stranger_confident')|percent }}</td><td>{{ a|with_found('control') }}</td>
+<td>{{ at(a, 'stranger_confident')|percent }}</td><td>{{ a|with_found('stranger_draws') }}</td>
+<td>{{ a|with_found('control') }}</td>
 <td class="key">{{ a|with_found('stimuli') }}</td><td class="text">{{ a|association_verdict }}</td></tr>{% endfor %}</tbody>
 <caption>An attacker is a classifier trained to name the person a window comes from. <b>Accuracy</b>: on new windows of people it knows. The
 other columns: the share of windows for which it names somebody with at least 90&nbsp;% belief, and in brackets with more belief than it
 has in somebody for 99&nbsp;% of strangers' windows. <b>Known people</b> is the positive control.
-<b>Strangers</b> (people it never saw) is the negative control: what it says of them is false confidence. <b>Control</b>: unexcited starting
-points. <b>Inhibited</b>: excitation was steered away from this very network, so it says nothing of others. Shares that differ by less than
-{{ (100 * SAME_SHARE)|number(0) }} percentage points are read as equal, and shares in brackets of at most
-{{ (100 * FEW_FOUND)|number(0) }} % as no more than strangers'.</caption></table></div>
+<b>Strangers</b> (people it never saw) is the negative control: what it says of them is false confidence. <b>Their draws</b> is another:
+draws of a population of strangers alone, in which it can know nobody, but might take whatever is no window for somebody.
+<b>Control</b>: unexcited starting points. <b>Inhibited</b>: excitation was steered away from this very network, so it says nothing of
+others. Shares that differ by less than {{ (100 * SAME_SHARE)|number(0) }} percentage points are read as equal, and so are shares in
+brackets at most {{ (100 * SAME_FOUND)|number(0) }} above the 1&nbsp;% of strangers' windows, or above their draws'.</caption></table></div>
 {% else %}<p>Not available; see the notes.</p>{% endif %}
 {% set linkage = at(privacy, 'association', 'linkage') %}
 {% if at(linkage, 'auc') is not none %}

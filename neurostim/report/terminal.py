@@ -40,9 +40,9 @@ def _aligned(rows) -> list[str]:
 
 
 def _privacy_lines(privacy) -> list[str]:
-    rows = [['attacker', 'inhibited', 'accuracy', 'known', 'strangers', 'control', 'stimuli']]
+    rows = [['attacker', 'inhibited', 'accuracy', 'known', 'strangers', 'their draws', 'control', 'stimuli']]
     for attacker in at(privacy, 'association', 'attackers') or ():
-        shares = [with_found(attacker, kind) for kind in ('known', 'stranger', 'control', 'stimuli')]
+        shares = [with_found(attacker, kind) for kind in ('known', 'stranger', 'stranger_draws', 'control', 'stimuli')]
         inhibited = {True: 'yes', False: 'no'}.get(at(attacker, 'inhibited'), ABSENT)
         rows.append([plain(attacker['name'], 24), inhibited, percent(at(attacker, 'known_accuracy')), *shares])
     lines = ["privacy: association, share named with at least 90 % belief (with more belief than 99 % of strangers' windows)"]

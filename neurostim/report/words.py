@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from neurostim.evaluation.association import FALSE_ALARMS
 from neurostim.evaluation.membership import NEGATIVE_CONTROL, NEGATIVE_CONTROL_PEOPLE
 from neurostim.report.text import ABSENT, at, count, interval, listing, number, percent, plain
 
 # Differences below these are called equal in the words of the report (and the words say so).
 SAME_KAPPA = 0.01
 SAME_SHARE = 0.05
-# Up to this share found at 1 % of false alarms an attacker finds no more than among strangers' windows (and the words say so).
-FEW_FOUND = 0.03
+# Up to so much more than the 1 % of strangers' windows an attacker finds as few (and the words say so).
+SAME_FOUND = 0.02
 # Below this kappa a student has learnt next to nothing, and its gap says nothing either.
 USELESS_KAPPA = 0.2
 
@@ -95,9 +96,10 @@ def _control_sentences(students) -> list[str]:
 
 
 def association_verdict(attacker) -> str:
-    """What one identity attacker shows, given its two controls."""
-    known, stranger, stimuli = (at(attacker, f'{kind}_confident') for kind in ('known', 'stranger', 'stimuli'))
-    finds_known, finds_stimuli = ((at(attacker, f'{kind}_found_at_1pct') or 0) > FEW_FOUND for kind in ('known', 'stimuli'))
+    """What one identity attacker shows, given its controls."""
+    known, stranger, draws, stimuli = (at(attacker, f'{kind}_confident') for kind in ('known', 'stranger', 'stranger_draws', 'stimuli'))
+    found = {kind: at(attacker, f'{kind}_found_at_1pct') or 0 for kind in ('known', 'stranger_draws', 'stimuli')}
+    finds_known, finds_stimuli = (found[kind] > FALSE_ALARMS + SAME_FOUND for kind in ('known', 'stimuli'))
     if known is None or stimuli is None:
         return 'not available'
     said = 'took part in the excitation: says nothing of other attackers; ' if at(attacker, 'inhibited') else ''
@@ -107,6 +109,8 @@ def association_verdict(attacker) -> str:
         return said + 'inconclusive: as sure about strangers as about people it knows, so it does not recognise anybody'
     if stimuli <= stranger + SAME_SHARE and not finds_stimuli:
         return said + 'no more sure about stimuli than about strangers, whom it cannot know'
+    if draws is not None and stimuli <= max(stranger, draws) + SAME_SHARE and found['stimuli'] <= found['stranger_draws'] + SAME_FOUND:
+        return said + "inconclusive: as sure about draws of strangers' own population, so it may take whatever is no window for somebody"
     return said + 'more sure about stimuli than about strangers: stimuli may betray people to it'
 
 
