@@ -232,7 +232,7 @@ def _take_statistics(train: Study, flow: flows.FlowOptions | None, seed: int, re
         held = validation_split(train, seed * 1000)
         population.update(flows.fit(train.x, train.y, held, len(train.classes), flow, seed, lambda line: report(f'flow: {line}')))
         population.update(moments.fit(population, train.shape, train.x, train.y, seed))
-    population.update(marginals.fit(population, train.shape, train.x, seed))
+    population.update(marginals.fit(population, train.shape, train.x, train.y, seed))
     return population
 
 

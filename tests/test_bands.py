@@ -82,7 +82,7 @@ def drawn():
     population = fit_population(x, 'windows', y, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(marginals, 'DRAWS', 512)  # of the maps, which are not looked at here
-        population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x))
+        population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x, y))
     p = parameterisation.make('banded', x.shape[1:], population, put_right=False)
 
     def one(key, label):
@@ -102,6 +102,29 @@ def test_of_draws_is_seen_what_is_seen_of_windows(drawn):
         assert 0.85 < np.median(made.std(0) / spread) < 1.15
         together = [np.corrcoef(a.T)[np.triu_indices(a.shape[1], 1)] for a in (made, real)]
         assert np.corrcoef(*together)[0, 1] > 0.8
+
+
+@pytest.mark.slow
+def test_no_number_varies_more_in_a_class_than_its_windows_do(drawn):
+    """A fast band of the first channel is made to vary three times as much as it does, in both classes; the others stay as they are."""
+    x, y, _, fitted = drawn
+    real, band = bands.split(x), 8
+    rest = np.array(fitted['banded/rest']).reshape(real.shape[1:])
+    rest[:, band, 0] = 3 * real[:, :, band, 0].std()
+    loose = {**fitted, 'banded/rest': rest.ravel(), 'banded/range': np.array([[-50.0], [50.0]], np.float32),
+             'banded/stretch': np.ones_like(fitted['banded/stretch']), 'banded/correction': np.zeros_like(fitted['banded/correction'])}
+    held = {**loose, **marginals._seen_as_they_are(loose, 'banded', x.shape[1:], x, y, 0)}
+
+    def varies(population):
+        draws, label = parameterisation.unexcited('banded', x.shape[1:], population, 600, 1, finish=False)
+        return [np.sqrt(bands.split(draws[label == c]).var(0).mean(0) / real[y == c].var(0).mean(0)) for c in (0, 1)]
+
+    for before, after in zip(varies(loose), varies(held), strict=True):
+        assert before[band, 0] > 1.6 and 0.85 < after[band, 0] < 1.15
+        assert after.max() < 1.2
+    stretch = held['banded/stretch'].reshape(2, *real.shape[1:])
+    assert (stretch[:, :, band, 0] < 0.7).all() and stretch.max() == 1  # nothing is made to vary more
+    assert np.median(stretch) > 0.9
 
 
 def test_a_search_moves_what_bands_see_and_leaves_the_noise(drawn):

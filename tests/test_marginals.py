@@ -29,7 +29,7 @@ def skewed(shape, n=1500, seed=0):
 def population_of(shape, kind):
     x, y = skewed(shape)
     population = fit_population(x, kind, y, 2)
-    return x, jax.tree.map(jnp.asarray, population | marginals.fit(population, shape, x))
+    return x, jax.tree.map(jnp.asarray, population | marginals.fit(population, shape, x, y))
 
 
 def draws(population, method, shape, count=6000, put_right=True):
@@ -68,12 +68,12 @@ def test_a_flows_vectors_have_the_features_quantiles(monkeypatch):
     population['class_share'] = np.float32([0.5, 0.5])
     population.update(gaussian(x, 0), bounds=np.float32([-9, 9]))
     population.update(moments.fit(population, (4,), x, y))
-    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, (4,), x))
+    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, (4,), x, y))
     for method in moments.FLOWS:
         right, wrong = ((np.abs(draws(population, method, (4,), put_right=right)) < 0.05).mean() for right in (True, False))
         real = (np.abs(x) < 0.05).mean()
         assert abs(right - real) < 0.05 and wrong < real - 0.2
-        assert marginals.fit({f'{method}/map': 0}, (20, 1), np.zeros((30, 20, 1), np.float32)) == {}
+        assert marginals.fit({f'{method}/map': 0}, (20, 1), np.zeros((30, 20, 1), np.float32), np.arange(30) % 2) == {}
 
 
 def test_the_map_is_increasing_and_its_derivative_is_that_of_finite_differences():
@@ -104,7 +104,7 @@ def test_it_is_constant_beyond_the_outermost_quantiles_which_are_no_single_windo
 def test_draws_of_the_right_distribution_stay_as_they_are():
     x = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
     population = fit_population(x, 'features', np.arange(len(x)) % 2, 2)
-    population |= marginals.fit(population, (4,), x)
+    population |= marginals.fit(population, (4,), x, np.arange(len(x)) % 2)
     rows = x[np.abs(x).max(1) < 2][:500]
     moved = jax.vmap(lambda row: marginals.put_right(population, 'mixture', row))(rows)
     assert np.abs(moved - rows).max() < 0.15

@@ -35,7 +35,7 @@ def drawn(found):
     x, y, _ = found
     population = {**pulsed(x, y, 2, 0), 'class_share': np.full(2, 0.5), 'bounds': np.array([-50.0, 50.0])}
     population = {name: np.float32(value) for name, value in population.items()}
-    population.update(marginals.fit(population, x.shape[1:], x))
+    population.update(marginals.fit(population, x.shape[1:], x, y))
     return parameterisation.unexcited('pulsed', x.shape[1:], population, 400, 1)
 
 
@@ -190,7 +190,7 @@ def test_draws_have_another_kind_where_their_class_has(two_kinds):
     x, y, _, real = two_kinds
     population = {**pulsed(x, y, 2, 0), 'class_share': np.full(2, 0.5), 'bounds': np.array([-50.0, 50.0])}
     population = {name: np.float32(value) for name, value in population.items()}
-    population.update(marginals.fit(population, x.shape[1:], x))
+    population.update(marginals.fit(population, x.shape[1:], x, y))
     draws, made_for = parameterisation.unexcited('pulsed', x.shape[1:], population, 300, 1)
     made = pulse_search.find(draws, pulse_search.usual_width(x))
     for label in (0, 1):
@@ -301,7 +301,7 @@ def test_long_windows_around_an_event_keep_their_phases():
     x = (beat[..., None] * np.linspace(-1, 1, 12) + 0.1 * rng.normal(size=(80, 200, 12))).astype(np.float32)
     population = fit_population(x, 'windows', y, 2)
     assert {way['method'] for way in rehearsal.ways(population)} == {'mixture'}
-    population.update(marginals.fit(population, x.shape[1:], x))
+    population.update(marginals.fit(population, x.shape[1:], x, y))
     draws, made_for = parameterisation.unexcited('mixture', x.shape[1:], population, 100, 0)
     for label in (0, 1):
         assert np.corrcoef(draws[made_for == label].mean(0).ravel(), x[y == label].mean(0).ravel())[0, 1] > 0.9

@@ -95,7 +95,7 @@ def draws(population, method, count=4000):
 def test_draws_lean_and_are_empty_as_the_images_are():
     x, leaning, y = strokes()
     population = fit_population(x, 'images', y, 2)
-    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x))
+    population = jax.tree.map(jnp.asarray, population | marginals.fit(population, x.shape[1:], x, y))
     made = draws(population, 'slanted')
     assert abs(slant.emptiness(made, EMPTY) - slant.emptiness(x, EMPTY)) < 0.02
     found = slant.slants(made, EMPTY)

@@ -144,7 +144,7 @@ def _draw(own, prior, seed):
     if prior.method != 'direct' and not any(name.startswith(f'{prior.method}/') for name in population):
         return None
     if prior.put_right or prior.method in marginals.BY_BANDS:  # by bands, what is seen of draws is put right as well
-        population.update(marginals.fit(population, own.shape, own.x, seed))
+        population.update(marginals.fit(population, own.shape, own.x, own.y, seed))
     return parameterisation.unexcited(prior.method, own.shape, population, draws(own), seed, put_right=prior.put_right)
 
 

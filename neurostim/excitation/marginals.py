@@ -21,7 +21,8 @@ DRAWS, FLOW_DRAWS = 16_384, 4096  # whose quantiles are compared with those of t
 NUMBERS = 2**25  # most numbers in these draws, and in the windows that are looked at
 SERIES_NUMBERS = 2**23  # most in draws of time series, which have a channel's quantiles in common
 LEAST_DRAWS = 256
-CORRECTIONS, SEEN = 3, 768  # rounds in which what bands see of draws is corrected, and draws looked at in each
+CORRECTIONS, SEEN = 3, 192  # rounds in which what bands see of draws is corrected, and a class's draws looked at in each
+MOST_STILL = 0.25  # of what a mixture says: how little a class's numbers may be made to vary
 LEVELS = np.concatenate([[0.001, 0.005], np.linspace(0.02, 0.98, 29), [0.995, 0.999]])
 FEWEST = 10  # windows beyond the outermost quantile: it is no single window's
 
@@ -47,13 +48,14 @@ def put_right(population: dict, method: str, x: jax.Array) -> jax.Array:
     return values[0] + sum(slope * jnp.clip(x - knot, 0, width) for knot, width, slope in zip(knots, widths, slopes, strict=False))
 
 
-def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Compares unexcited draws, of classes as frequent as they are, with windows.
 
     Args:
       population: of :func:`neurostim.excitation.population.fit_population`, and its flow if there is one.
       shape: of a window.
       x: float32 [n, *shape], scaled training windows.
+      classes: int [n].
 
     Returns:
       {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS`,
@@ -64,10 +66,12 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     levels = np.clip(LEVELS, least, 1 - least)
     count = max(LEAST_DRAWS, min(DRAWS, (SERIES_NUMBERS if x.ndim == 3 else NUMBERS) // x[0].size))
     rows = np.random.default_rng(seed).permutation(len(x))[:max(1, NUMBERS // x[0].size)]
-    x = x[np.sort(rows)]
+    x, classes = x[np.sort(rows)], classes[np.sort(rows)]
     windows = _quantiles(x, levels)
-    maps = {f'{method}/correction': _seen_as_they_are(population, method, shape, x, seed)
-            for method in BY_BANDS if f'{method}/mean' in population}
+    maps = {}
+    for method in BY_BANDS:
+        if f'{method}/mean' in population:
+            maps.update(_seen_as_they_are(population, method, shape, x, classes, seed))
     population = population | maps
     there = [method for method in (*METHODS, *(moments.FLOWS if len(shape) == 1 else ())) if has(population, method)]
     for method in there:
@@ -82,16 +86,51 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, seed: int = 0) 
     return maps
 
 
-def _seen_as_they_are(population, method, shape, x, seed):
-    """What to add to the numbers by which a long window is put together, so that the same is seen of draws as of windows, on average.
+def _seen_as_they_are(population, method, shape, x, classes, seed):
+    """By how much to draw together the numbers by which a long window is put together, class by class, and what to add to them: so that
+    bands see as much of draws as of windows, on average, and that no number varies more in a class's draws than in its windows.
 
-    A narrow band takes in some of its neighbours, and what lies between two places is seen of both.
+    A narrow band takes in some of its neighbours, and what lies between two places is seen of both. And a mixture's components are a
+    class's own in leading directions alone: a number that a class holds still would vary as others have it vary. What varies less is left
+    as it is, for students learn less where it is stretched (BUILD_NOTES).
     """
-    wanted, correction = bands.split(x).mean(0).ravel(), 0
+    from neurostim.excitation import parameterisation  # which reads this file's maps
+    seen = bands.split(x)
+    there = np.unique(population[f'{method}/owner']).astype(int)
+    means, variances = _moments_of_classes(seen, classes, there)
+    wanted, correction, stretch = seen.mean(0), 0, np.ones((len(there), 1, *seen.shape[2:]))
+    everybody = len(population['class_share'])
+
+    def maps():
+        full = {'stretch': np.ones((everybody, *wanted.shape), np.float32), 'correction': np.zeros((everybody, *wanted.shape), np.float32)}
+        full['stretch'][there], full['correction'][there] = stretch, correction + means * (1 - stretch)
+        return {f'{method}/{name}': value.reshape(everybody, -1) for name, value in full.items()}
+
+    alike = np.isin(np.arange(everybody), there).astype(np.float32) / len(there)
+    shares = np.array([(classes == c).mean() for c in there])
     for _ in range(CORRECTIONS):
-        draws = _draws(population | {f'{method}/correction': np.float32(correction) + np.zeros_like(wanted)}, method, shape, SEEN, seed)
-        correction = correction + wanted - bands.split(draws).mean(0).ravel()
-    return correction
+        draws, label = parameterisation.unexcited(method, shape, {**population, **maps(), 'class_share': alike}, SEEN * len(there), seed,
+                                                  finish=False)
+        drawn = [bands.split(draws[label == c]) for c in there]
+        correction = correction + wanted - np.tensordot(shares, [own.mean(0) for own in drawn], 1)
+        varies = np.stack([own.var(0).mean(0) for own in drawn])[:, None]
+        stretch = np.clip(stretch * np.sqrt(variances / np.maximum(varies, 1e-12)), MOST_STILL, 1)
+    return maps()
+
+
+def _moments_of_classes(seen, classes, there):
+    """What bands see of each class's windows, at whatever place: means and variances [classes, 1, 1 + bands, channels], the latter drawn
+    towards what classes have in common where windows are few."""
+    from neurostim.excitation.population import COMMON_COUNTS
+    from neurostim.excitation.population import FEWEST as FEWEST_OF_CLASS
+    own = [seen[classes == c] for c in there]
+    common = np.maximum(sum(len(part) * part.var(0).mean(0) for part in own) / len(seen), 1e-12)
+    enough = [len(part) >= FEWEST_OF_CLASS for part in own]
+    means = np.stack([(part if much else seen).mean((0, 1)) for part, much in zip(own, enough, strict=True)])
+    known = [much * len(part) / (len(part) + COMMON_COUNTS) for part, much in zip(own, enough, strict=True)]
+    # Of logarithms, since where a class holds still a tenth of the common variance would be most of it.
+    variances = np.stack([common * (np.maximum(part.var(0).mean(0), 1e-12) / common) ** of for part, of in zip(own, known, strict=True)])
+    return means[:, None], variances[:, None]
 
 
 def _draws(population: dict, method: str, shape: tuple[int, ...], count: int, seed: int, finish: bool = False) -> np.ndarray:

@@ -24,7 +24,7 @@ from neurostim.excitation.population import band_width, cosine_basis, envelope_t
 from neurostim.excitation.targets import Target
 
 DRAWN = 256  # unexcited draws at once
-NEWER = {'banded': {'banded/coherence', 'banded/spectra'}}  # what populations of earlier versions lack
+NEWER = {'banded': {'banded/coherence', 'banded/spectra', 'banded/stretch'}}  # what populations of earlier versions lack
 
 
 class Context(NamedTuple):
@@ -348,10 +348,11 @@ def banded(shape) -> Parameterisation:
     with filters learnt less (BUILD_NOTES)."""
     time, channels = shape
 
-    def assemble(population, scores, placing, noise):
+    def assemble(population, scores, placing, noise, asked):
         low, high = population['banded/range']
-        numbers = jnp.clip(_place(population, 'banded', scores, placing), low, high) + population['banded/correction']
-        numbers = numbers.reshape(-1, noise.shape[0] + 1, channels)
+        stretch, correction = asked
+        numbers = (stretch * jnp.clip(_place(population, 'banded', scores, placing), low, high) + correction).reshape(
+            -1, noise.shape[0] + 1, channels)
         return bands.assemble(numbers, noise), numbers
 
     def start(population, key, target: Target):
@@ -360,8 +361,9 @@ def banded(shape) -> Parameterisation:
         real, imaginary = population['banded/coherence'][:, target.label]
         grain = jax.random.normal(grain_key, (time // 2, channels, 2)) @ jnp.array([1, 1j]) / math.sqrt(2)
         noise = bands.noises(population['banded/spectra'][target.label] * bands.together(grain, real + 1j * imaginary, time), time)
-        x, numbers = assemble(population, scores, placing, noise)
-        return scores, Context(scores, (placing, noise, settling.settle(x, numbers) - x))
+        asked = population['banded/stretch'][target.label], population['banded/correction'][target.label]
+        x, numbers = assemble(population, scores, placing, noise, asked)
+        return scores, Context(scores, (placing, noise, asked, settling.settle(x, numbers) - x))
 
     def decode(population, scores, context):
         *drawn, moved = context.fixed
@@ -381,16 +383,17 @@ def pulsed(shape) -> Parameterisation:
         draw_key, begin_key, pulse_key = jax.random.split(key, 3)
         variables, (_, (placing, grain)) = start_noisy(population, draw_key, target)
         deviations = jax.random.normal(pulse_key, (3, pulses.most_pulses(len(population['pulsed/unit_wander']) // 2)))
-        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations))
+        asked = population['pulsed/stretch'][target.label], population['pulsed/correction'][target.label]
+        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations, asked))
 
     def decode(population, variables, context):
-        placing, grain, begin, deviations = context.fixed
+        placing, grain, begin, deviations, (stretch, correction) = context.fixed
         low, high = population['pulsed/range']
         numbers = jnp.clip(_place(population, 'pulsed', variables['scores'], placing), low, high)
         units = {name: population[f'pulsed/unit_{name}'] for name in pulses.WEIGHTS if f'pulsed/unit_{name}' in population}
         ends = np.cumsum([len(unit) for unit in units.values()])
         parts = {name: unit * part for (name, unit), part in zip(units.items(), jnp.split(numbers, ends[:-1]), strict=True)}
-        parts['rest'] += population['pulsed/correction']
+        parts['rest'] = stretch * parts['rest'] + correction
         noise = bands.noises(population['pulsed/share'] * grain * jnp.exp(1j * _phases(population, variables, 'pulsed')), time)
         return pulses.assemble(parts, noise, begin, deviations, population['pulsed/interval'], population['pulsed/first'])
 

@@ -378,7 +378,8 @@ def banded(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
     spectra = bands.spectra(x, classes, n_classes, COMMON_COUNTS, FEWEST)
     return {**{name.replace('mixture', 'banded'): value for name, value in fitted.items()},
             'banded/range': np.percentile(bounded(rows), [0.1, 99.9], axis=0), 'banded/spectra': spectra,
-            'banded/coherence': np.stack([coherence.real, coherence.imag]), 'banded/correction': np.zeros(rows.shape[1])}
+            'banded/coherence': np.stack([coherence.real, coherence.imag]),
+            'banded/stretch': np.ones((n_classes, rows.shape[1])), 'banded/correction': np.zeros((n_classes, rows.shape[1]))}
 
 
 def _power(x):
@@ -407,7 +408,8 @@ def pulsed(x: np.ndarray, classes: np.ndarray, n_classes: int, seed: int) -> dic
             # One for each number, so that their lengths say where a part ends.
             **{f'pulsed/unit_{name}': np.full(part.shape[1], units[name]) for name, part in parts.items()},
             'pulsed/range': np.percentile(bounded(numbers), [0.1, 99.9], axis=0), 'pulsed/phase': phase, 'pulsed/jitter': jitter,
-            'pulsed/share': bands.shares(_power(trains.rest), x.shape[1]), 'pulsed/correction': np.zeros(parts['rest'].shape[1]),
+            'pulsed/share': bands.shares(_power(trains.rest), x.shape[1]), 'pulsed/stretch': np.ones((n_classes, parts['rest'].shape[1])),
+            'pulsed/correction': np.zeros((n_classes, parts['rest'].shape[1])),
             'pulsed/interval': trains.interval, 'pulsed/first': trains.offsets[0]}
 
 
