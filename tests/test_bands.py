@@ -274,9 +274,10 @@ def test_draws_have_the_rhythm_of_their_class():
         assert here > 4 * there
 
 
-def test_a_population_of_an_earlier_version_is_refused():
-    with pytest.raises(UserError, match='earlier version'):
-        parameterisation.make('banded', (1200, 2), {'banded/mean': np.zeros(3)})
+@pytest.mark.parametrize('method', ['banded', 'pulsed'])
+def test_a_population_of_an_earlier_version_is_refused(method):
+    with pytest.raises(UserError, match=f'earlier version, whose population has no .*{method}/stretch'):
+        parameterisation.make(method, (1200, 2), {f'{method}/mean': np.zeros(3)})
 
 
 def test_noise_that_goes_together_keeps_its_power():

@@ -24,7 +24,8 @@ from neurostim.excitation.population import band_width, cosine_basis, envelope_t
 from neurostim.excitation.targets import Target
 
 DRAWN = 256  # unexcited draws at once
-NEWER = {'banded': {'banded/coherence', 'banded/spectra', 'banded/stretch'}}  # what populations of earlier versions lack
+# What populations of earlier versions lack.
+NEWER = {'banded': {'banded/coherence', 'banded/spectra', 'banded/stretch'}, 'pulsed': {'pulsed/stretch'}}
 
 
 class Context(NamedTuple):
