@@ -60,7 +60,8 @@ def fit(population: dict, shape: tuple[int, ...], x: np.ndarray, classes: np.nda
     Returns:
       {'METHOD/marginal_from', 'METHOD/marginal_to': [levels, channels] for time series, else [levels, *shape]}, for each of `METHODS`,
       and of vectors of `moments.FLOWS`, that the population has; of 'slanted' they are those of upright images, and beside them is
-      'slanted/threshold', which leaves draws as much background as the images have.
+      'slanted/threshold', which leaves draws as much background as the images have. Of `BY_BANDS` there are 'METHOD/stretch' and
+      'METHOD/correction' [classes, numbers] besides: by what the numbers that bands see are multiplied, and what is added then.
     """
     least = max(LEVELS[0], min(0.5, FEWEST / len(x)))
     levels = np.clip(LEVELS, least, 1 - least)
