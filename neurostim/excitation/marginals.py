@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from neurostim.excitation import bands, moments, slant
+from neurostim.excitation.population import COMMON_COUNTS
+from neurostim.excitation.population import FEWEST as FEWEST_OF_CLASS
 
 METHODS = ('mixture', 'slanted', 'modulated', 'banded', 'leaves')  # whose draws are put right
 # A flow's marginals are its own, and better, but of feature vectors, many of which are mostly one value: it comes near to that, no more.
@@ -122,8 +124,6 @@ def _seen_as_they_are(population, method, shape, x, classes, seed):
 def _moments_of_classes(seen, classes, there):
     """What bands see of each class's windows, at whatever place: means and variances [classes, 1, 1 + bands, channels], the latter drawn
     towards what classes have in common where windows are few."""
-    from neurostim.excitation.population import COMMON_COUNTS
-    from neurostim.excitation.population import FEWEST as FEWEST_OF_CLASS
     own = [seen[classes == c] for c in there]
     common = np.maximum(sum(len(part) * part.var(0).mean(0) for part in own) / len(seen), 1e-12)
     enough = [len(part) >= FEWEST_OF_CLASS for part in own]
