@@ -244,12 +244,8 @@ def _controls(on: Ground, scaled: np.ndarray, people: association.People, attack
     for attacker, of_strangers in attackers:
         known, drawn = attacker.beliefs(scaled[people.test]), attacker.beliefs(draws).max(1)
         right = known.argmax(1) == people.number(on.study.subject[people.test])
-        controls[attacker.name] = {
-            'known_accuracy': float(right.mean()),
-            **{f'{what}_confident': float((belief >= association.CONFIDENT).mean())
-               for what, belief in (('known', known.max(1)), ('stranger', of_strangers), ('stranger_draws', drawn))},
-            **{f'{what}_found_at_1pct': association.found(belief, of_strangers)
-               for what, belief in (('known', known.max(1)), ('stranger_draws', drawn))}}
+        controls[attacker.name] = {'known_accuracy': float(right.mean()),
+                                   **association.shares({'known': known.max(1), 'stranger_draws': drawn}, of_strangers)}
     return controls
 
 

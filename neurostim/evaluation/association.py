@@ -199,8 +199,7 @@ def attack(study: Study, scaled: np.ndarray, stimuli: np.ndarray, stimuli_label:
         rows.append({
             'name': name, 'inhibited': False,
             'known_accuracy': float(right.mean()), 'chance': 1 / len(people.known),
-            **{f'{what}_confident': float(share.mean()) for what, share in named.items()},
-            **{f'{what}_found_at_1pct': found(belief, of_strangers) for what, belief in strongest.items()},
+            **shares(strongest, of_strangers),
             'stimuli_found_at_1pct_ci95': found_interval(strongest['stimuli'], of_strangers, study.subject[people.stranger], seed),
             'known_confident_ci95': interval(named['known'], person, seed),
             'stranger_confident_ci95': interval(named['stranger'], study.subject[people.stranger], seed),
@@ -251,6 +250,19 @@ def inhibited(study: Study, teacher: Teacher, scaled: np.ndarray, stimuli: np.nd
             entry['note'] = f'this study has no {" and no ".join(missing)}'
         entries.append(entry)
     return entries
+
+
+def shares(strongest: dict[str, np.ndarray], of_strangers: np.ndarray) -> dict[str, float | None]:
+    """{'WHAT_confident', 'WHAT_found_at_1pct'}: of how many windows of each kind an attacker is sure of somebody, and in how many it finds
+    somebody (:func:`found`); 'stranger_confident' besides.
+
+    Args:
+      strongest: {what: float [n], the highest of each window's beliefs in somebody}.
+      of_strangers: float [m], the same of strangers' windows.
+    """
+    everybody = {**strongest, 'stranger': of_strangers}
+    return {**{f'{what}_confident': float((belief >= CONFIDENT).mean()) for what, belief in everybody.items()},
+            **{f'{what}_found_at_1pct': found(belief, of_strangers) for what, belief in strongest.items()}}
 
 
 def found(belief: np.ndarray, of_strangers: np.ndarray) -> float | None:

@@ -45,7 +45,7 @@ class Prior(NamedTuple):
     flow: flows.FlowOptions | None = None
 
 
-OTHERWISE = Prior('mixture', put_right=True)
+OTHERWISE = Prior('mixture', put_right=True)  # which suits any windows
 
 
 def suits(study: Study, prior: Prior | None) -> bool:

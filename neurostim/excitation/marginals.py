@@ -130,7 +130,8 @@ def _moments_of_classes(seen, classes, there):
     means = np.stack([(part if much else seen).mean((0, 1)) for part, much in zip(own, enough, strict=True)])
     known = [much * len(part) / (len(part) + COMMON_COUNTS) for part, much in zip(own, enough, strict=True)]
     # Of logarithms, since where a class holds still a tenth of the common variance would be most of it.
-    variances = np.stack([common * (np.maximum(part.var(0).mean(0), 1e-12) / common) ** of for part, of in zip(own, known, strict=True)])
+    variances = np.stack([common * (np.maximum(part.var(0).mean(0), 1e-12) / common) ** share
+                          for part, share in zip(own, known, strict=True)])
     return means[:, None], variances[:, None]
 
 

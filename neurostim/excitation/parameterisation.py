@@ -349,9 +349,9 @@ def banded(shape) -> Parameterisation:
     with filters learnt less (BUILD_NOTES)."""
     time, channels = shape
 
-    def assemble(population, scores, placing, noise, asked):
+    def assemble(population, scores, placing, noise, adjusted):
         low, high = population['banded/range']
-        stretch, correction = asked
+        stretch, correction = adjusted
         numbers = (stretch * jnp.clip(_place(population, 'banded', scores, placing), low, high) + correction).reshape(
             -1, noise.shape[0] + 1, channels)
         return bands.assemble(numbers, noise), numbers
@@ -362,9 +362,9 @@ def banded(shape) -> Parameterisation:
         real, imaginary = population['banded/coherence'][:, target.label]
         grain = jax.random.normal(grain_key, (time // 2, channels, 2)) @ jnp.array([1, 1j]) / math.sqrt(2)
         noise = bands.noises(population['banded/spectra'][target.label] * bands.together(grain, real + 1j * imaginary, time), time)
-        asked = population['banded/stretch'][target.label], population['banded/correction'][target.label]
-        x, numbers = assemble(population, scores, placing, noise, asked)
-        return scores, Context(scores, (placing, noise, asked, settling.settle(x, numbers) - x))
+        adjusted = population['banded/stretch'][target.label], population['banded/correction'][target.label]
+        x, numbers = assemble(population, scores, placing, noise, adjusted)
+        return scores, Context(scores, (placing, noise, adjusted, settling.settle(x, numbers) - x))
 
     def decode(population, scores, context):
         *drawn, moved = context.fixed
@@ -384,8 +384,8 @@ def pulsed(shape) -> Parameterisation:
         draw_key, begin_key, pulse_key = jax.random.split(key, 3)
         variables, (_, (placing, grain)) = start_noisy(population, draw_key, target)
         deviations = jax.random.normal(pulse_key, (3, pulses.most_pulses(len(population['pulsed/unit_wander']) // 2)))
-        asked = population['pulsed/stretch'][target.label], population['pulsed/correction'][target.label]
-        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations, asked))
+        adjusted = population['pulsed/stretch'][target.label], population['pulsed/correction'][target.label]
+        return variables, Context(variables, (placing, grain, jax.random.uniform(begin_key), deviations, adjusted))
 
     def decode(population, variables, context):
         placing, grain, begin, deviations, (stretch, correction) = context.fixed
