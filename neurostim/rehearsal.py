@@ -48,6 +48,9 @@ SHAPED = (*moments.FLOWS, 'pulsed')  # whose draws have the shapes of windows
 SHAPED_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
+# Of whose stimuli every other one stays as it was drawn: networks mostly learn more from draws, the others from what is excited, and no
+# question about windows that the teacher knows tells what serves networks (BUILD_NOTES).
+LONG = ('pulsed', 'banded')
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
 
@@ -59,7 +62,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture', 'leaves') if marginals.has(population, name)]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing, and bands tell a class's rhythms
         there = [name for name in there if name not in ('mixture', 'modulated')]
-    return [{'method': method, **search} for method in flows + there
+    return [{'method': method, **search, **({'as_drawn': True} if method in LONG else {})} for method in flows + there
             for search in ([{}, FURTHER] if method in moments.FLOWS else [{}, gentle, BEST_OF_FOUR])]
 
 
@@ -166,12 +169,18 @@ def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[st
         made = produce.generate(teacher, settings, seed)
         kappas = known(*answers([Lesson(scaled(made.x), made.probabilities, x)], first.shift, seed))
         credited = credit(kappas, twins)
-        told = [f'{settings.steps} steps of {settings.learning_rate:g}', *[f'best of {settings.candidates}'] * (settings.candidates > 1),
-                *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())]
-        report(f'{settings.method}, {", ".join(told)}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
+        report(f'{_in_words(settings, target)}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
         return credited
 
     return trial
+
+
+def _in_words(settings: produce.Settings, target: dict) -> str:
+    """How stimuli are made, for people."""
+    return ', '.join([
+        settings.method, f'{settings.steps} steps of {settings.learning_rate:g}',
+        *[f'best of {settings.candidates}'] * (settings.candidates > 1), *['every other one as drawn'] * settings.as_drawn,
+        *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())])
 
 
 def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:

@@ -131,6 +131,22 @@ def test_no_steps_are_plain_draws_labelled_by_the_teacher():
     assert not found.steps.any()
 
 
+@pytest.mark.parametrize('candidates', [1, 3])
+def test_every_other_stimulus_stays_as_it_was_drawn(candidates):
+    """The others are what they are where all are excited; in whatever lanes, and wherever a batch begins, at even numbers."""
+    s = setup('modulated')
+    excited, drawn = (s.excite(s.options(**given), 8, 8)(4) for given in ({'steps': 4, 'candidates': candidates}, {'steps': 0}))
+    found = s.excite(s.options(steps=4, candidates=candidates, as_drawn=True), 8, 4)(4)
+    for row in range(8):
+        close(jax.tree.map(lambda a: a[row], found), jax.tree.map(lambda a: a[row], drawn if row % 2 else excited), 1e-4, 1e-4)  # noqa: B023
+    assert (np.abs(excited.x - drawn.x).max((1, 2)) > 0.01).all()
+
+
+def test_as_drawn_are_every_other_one_of_an_even_number():
+    with pytest.raises(ValueError, match='an even number'):
+        setup('modulated').excite(Options(as_drawn=True), 9, 3)
+
+
 # Langevin steps.
 
 def sampled(prior, options, teacher, count=256, shape=(6,), population=None):

@@ -152,6 +152,19 @@ def test_seeds_and_uses_share_nothing(made, teacher):
     np.testing.assert_allclose(control.probabilities, teacher.probabilities(control.x), atol=1e-4)
 
 
+def test_half_of_the_stimuli_are_as_drawn_where_that_is_asked(teacher, tmp_path):
+    """Half the steps are taken; an interrupted run's settings are told from others', and those of earlier versions are found."""
+    half = produce.resolve(dataclasses.replace(SETTINGS, count=60, as_drawn=True), teacher)
+    totals = produce.write(teacher, half, tmp_path, {}, 3)['totals']
+    assert totals['steps'] == 30 * half.steps and totals['attempts'] == 60
+    assert produce.from_manifest({'excite': produce.told(half)}) == half
+    every = dataclasses.replace(half, as_drawn=False)
+    assert 'as_drawn' not in produce.told(every) and produce.from_manifest({'excite': produce.told(every)}) == every
+    with pytest.raises(UserError, match='as_drawn'):
+        produce.write(teacher, every, tmp_path, {}, 3)
+    assert not produce.unexcited(half).as_drawn
+
+
 def test_unexcited_takes_no_step(teacher, tmp_path):
     settings = produce.resolve(produce.unexcited(dataclasses.replace(SETTINGS, count=20, accept=True)), teacher)
     totals = produce.write(teacher, settings, tmp_path, {}, 3)['totals']
@@ -356,6 +369,9 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'target': TargetSettings(low=0.9, high=0.8)}, 'excite.target.low and .high'),
     ({'target': TargetSettings(concentration=-1.0)}, 'excite.target.concentration is -1.0'),
     ({'weights': produce.Weights(prior=float('nan'))}, 'excite.weights.prior is nan'),
+    ({'as_drawn': True, 'accept': True}, 'excite.as_drawn leaves every other stimulus unexcited'),
+    ({'as_drawn': True, 'method': 'amortised'}, "excite.method 'amortised' trains one generator a batch"),
+    ({'as_drawn': True, 'batch': 15}, 'excite.batch 15 works on 15 at once'),
 ])
 def test_bad_settings_are_refused(teacher, settings, message):
     with pytest.raises(UserError, match=re.escape(message)):

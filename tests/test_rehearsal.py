@@ -278,6 +278,14 @@ def test_the_best_of_some_draws_is_taken_where_that_was_rehearsed(teacher):
     assert found(method='gaussian') == (5, 1)
 
 
+def test_every_other_stimulus_stays_as_drawn_where_that_was_rehearsed(teacher):
+    """Naming the method excites every one, as acceptance does."""
+    chosen = dataclasses.replace(teacher, rehearsed={'method': 'mixture', 'as_drawn': True})
+    assert produce.resolve(produce.Settings(), chosen).as_drawn
+    assert not produce.resolve(produce.Settings('mixture'), chosen).as_drawn
+    assert not produce.resolve(produce.Settings(accept=True), chosen).as_drawn
+
+
 def test_rehearsed_targets_are_followed_where_none_are_asked_for(teacher):
     rehearsed = dataclasses.replace(teacher, rehearsed={'method': 'mixture', 'classes': 'natural', 'concentration': 2.0})
 
@@ -355,4 +363,7 @@ def test_of_long_windows_bands_alone_are_tried_and_pulses():
     there = dict.fromkeys(('mixture/mean', 'modulated/mean', 'banded/mean'))
     assert [way['method'] for way in rehearsal.ways(there)] == ['banded'] * 3
     assert [way['method'] for way in rehearsal.ways({**there, 'pulsed/mean': None})] == ['pulsed'] * 3 + ['banded'] * 3
-    assert [way['method'] for way in rehearsal.ways(dict.fromkeys(('mixture/mean', 'slanted/mean')))] == ['slanted'] * 3 + ['mixture'] * 3
+    assert all(way['as_drawn'] for way in rehearsal.ways({**there, 'pulsed/mean': None}))
+    others = rehearsal.ways(dict.fromkeys(('mixture/mean', 'slanted/mean')))
+    assert [way['method'] for way in others] == ['slanted'] * 3 + ['mixture'] * 3
+    assert not any('as_drawn' in way for way in others)

@@ -47,7 +47,7 @@ def check(name: str, study: Study, teacher: Teacher, count: int, options: Option
 
 def depends(name: str, teacher: Teacher, count: int, options: Options) -> dict:
     """The resolved settings."""
-    return dataclasses.asdict(settings(name, teacher, count, options))
+    return produce.told(settings(name, teacher, count, options))
 
 
 METHODS = {name: Method(None, *(functools.partial(function, name) for function in (check, depends, timed))) for name in SETTINGS}

@@ -43,6 +43,7 @@ class Options:
         chain starts fresh, so a chain depends on nothing before it.
       attempts: with acceptance, most draws for one stimulus; after the last, its best is kept and marked as not accepted.
       candidates: without acceptance, draws for one stimulus; the search starts from the one whose objective is least.
+      as_drawn: without acceptance, whether every other stimulus, of the odd indices, stays as it was drawn: an unexcited one.
       marginals: whether they are put right (:mod:`neurostim.excitation.marginals`).
       weights: of the objective's terms.
     """
@@ -54,6 +55,7 @@ class Options:
     chain: int = 1
     attempts: int = 20
     candidates: int = 1
+    as_drawn: bool = False
     marginals: bool = True
     weights: Weights = Weights()
 
@@ -214,12 +216,20 @@ def make_fixed(search: Search, decode, teacher_apply, options: Options, count: i
     """The loop of so many steps for every stimulus, from the best of its candidates."""
     if count % lanes:
         raise ValueError(f'count {count} is not a multiple of lanes {lanes}')
+    if options.as_drawn and lanes % 2:
+        raise ValueError(f'{lanes} lanes: every other stimulus is as it was drawn, so an even number is made at once')
 
-    def best_candidates(key, population, indices, networks):
-        """For each stimulus the draw of least objective. One draw of all lanes after another: a batch stays in the cache."""
+    def drawn(key, population, indices):
+        return jax.vmap(search.begin, (None, None, 0, None))(key, population, indices, 0)
+
+    def starts(key, population, indices, networks):
+        """For each stimulus its draw, or of several the one of least objective: one of all lanes after another, to stay in the cache."""
+        if options.candidates == 1:
+            return drawn(key, population, indices)
+
         def draw(candidate):
-            drawn = jax.vmap(search.begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
-            return drawn, search.losses(drawn, population, networks)
+            several = jax.vmap(search.begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
+            return several, search.losses(several, population, networks)
 
         def better(candidate, best):
             drawn, losses = draw(candidate)
@@ -229,20 +239,22 @@ def make_fixed(search: Search, decode, teacher_apply, options: Options, count: i
 
     def excite_lanes(key, first, networks, population):
         indices = first + jnp.arange(lanes)
-        if options.candidates > 1:
-            now = best_candidates(key, population, indices, networks)
-        else:
-            now = jax.vmap(search.begin, (None, None, 0, None))(key, population, indices, 0)
+        searched = indices[::2] if options.as_drawn else indices  # a call's first index is even then
+        now = starts(key, population, searched, networks)
 
         def step(_, now):
             _, grads = search.gradients(now, population, networks)
             return search.descend(now, grads)
 
         now = jax.lax.fori_loop(0, options.steps, step, now)
-        x = jax.vmap(decode, (None, 0, 0))(population, now.variables, now.context)
+        found, steps = (now.variables, now.context), jnp.full(len(searched), options.steps, jnp.int32)
+        if options.as_drawn:
+            spared = drawn(key, population, indices[1::2])
+            found, steps = by_turns((found, steps), ((spared.variables, spared.context), jnp.zeros_like(steps)))
+        x = jax.vmap(decode, (None, 0, 0))(population, *found)
         probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])
         ones = jnp.ones(lanes, jnp.int32)
-        return Excited(x, probabilities, ones > 0, options.steps * ones, ones)
+        return Excited(x, probabilities, ones > 0, steps, ones)
 
     def excite(key, first, networks, population):
         """Some lanes after others, in one program: few enough for the cache, and no return to the host between them."""
@@ -251,6 +263,11 @@ def make_fixed(search: Search, decode, teacher_apply, options: Options, count: i
         return jax.tree.map(lambda column: column.reshape(count, *column.shape[2:]), made)
 
     return excite_lanes if count == lanes else excite
+
+
+def by_turns(a, b):
+    """Of two trees of arrays with n rows one with 2 n: the first row of `a`, the first of `b`, the second of `a`, ..."""
+    return jax.tree.map(lambda u, v: jnp.stack([u, v], 1).reshape(2 * len(u), *u.shape[1:]), a, b)
 
 
 def pick(mask, a, b):

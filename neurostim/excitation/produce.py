@@ -63,9 +63,10 @@ class Settings:
       method: a parameterisation, or 'auto': what served students best in the teacher's rehearsal, else what suits the kind of study.
       count: stimuli in all; -1 chooses as many as the teacher learnt windows, within `COUNT`, and fewer long ones, which would fill the
         memory.
-      steps, learning_rate, temperature, accept, chain, attempts, candidates, marginals, weights: see
+      steps, learning_rate, temperature, accept, chain, attempts, candidates, as_drawn, marginals, weights: see
         :class:`neurostim.excitation.engine.Options`; steps -1, learning rate 0 and candidates 0 take what was rehearsed, else the
-        method's own (one candidate). Marginals that are as they come in the rehearsal are put right by naming the method.
+        method's own (one candidate). Marginals that are as they come in the rehearsal are put right, and every stimulus is excited, by
+        naming the method.
       batch: stimuli a device and call; 0 chooses, -1 takes what is fastest on this machine: measured once, then remembered
         (:mod:`neurostim.excitation.batch`).
       lanes: stimuli worked on at once; 0 chooses as many as fit the cache.
@@ -84,6 +85,7 @@ class Settings:
     chain: int = 1
     attempts: int = 20
     candidates: int = 0
+    as_drawn: bool = False
     marginals: bool = True
     batch: int = 0
     lanes: int = 0
@@ -124,6 +126,8 @@ def check(settings: Settings) -> None:
     choose(settings.weights.inhibit_form, INHIBITIONS, 'excite.weights.inhibit_form')
     if settings.accept and settings.candidates > 1:
         raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
+    if settings.accept and settings.as_drawn:
+        raise UserError('excite.as_drawn leaves every other stimulus unexcited, which excite.accept would refuse: turn one of them off')
     if settings.batch < 0 and settings.accept:
         raise UserError('excite.batch -1 measures batches of fixed steps, and excite.accept ends them early: give a number, or 0')
     choose(settings.target.classes, ('auto', 'uniform', 'natural'), 'excite.target.classes')
@@ -139,10 +143,10 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     check(settings)
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
     if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
-        given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'marginals')
+        given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'as_drawn', 'marginals')
                  if getattr(settings, name) != getattr(Settings, name)}
-        if settings.accept:  # which draws anew by itself
-            given['candidates'] = 1
+        if settings.accept:  # which draws anew by itself, until one is accepted
+            given |= {'candidates': 1, 'as_drawn': False}
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
@@ -180,6 +184,9 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
         resolved = dataclasses.replace(resolved, batch=lanes, lanes=lanes)
     if resolved.surplus > 1 and resolved.batch % 2:
         raise UserError(f'excite.batch is {resolved.batch}, but with excite.surplus stimuli are kept in pairs: give an even number')
+    if resolved.as_drawn and resolved.lanes % 2:
+        raise UserError(f'excite.batch {resolved.batch} works on {resolved.lanes} at once, but with excite.as_drawn stimuli are made in '
+                        'pairs: give twice an even number, or excite.lanes too')
     return resolved
 
 
@@ -210,9 +217,9 @@ def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> t
 
 def _check_amortised(settings: Settings, teacher: Teacher) -> None:
     """Refuses what makes no sense for one generator a batch."""
-    if settings.accept or settings.candidates > 1 or settings.surplus > 1:
+    if settings.accept or settings.candidates > 1 or settings.as_drawn or settings.surplus > 1:
         raise UserError("excite.method 'amortised' trains one generator a batch: it has neither excite.accept nor excite.candidates nor "
-                        'excite.surplus')
+                        'excite.as_drawn nor excite.surplus')
     if settings.weights.prior or 'gaussian/basis' not in teacher.population:
         raise UserError("excite.method 'amortised' keeps its generator near the population's Gaussian by itself: set "
                         'excite.weights.prior to 0, and give a teacher that has that Gaussian')
@@ -230,6 +237,15 @@ def _check_inhibition(weights: Weights, teacher: Teacher) -> None:
             choose(person, teacher.identity.people, 'person in excite.weights.inhibit_people')
 
 
+def told(settings: Settings) -> dict:
+    """Resolved settings for what says how stimuli were made. What is not done, and earlier versions did not know, is left out: what these
+    made is found."""
+    given = dataclasses.asdict(settings)
+    if not settings.as_drawn:
+        del given['as_drawn']
+    return given
+
+
 def from_manifest(manifest: dict) -> Settings:
     """The resolved settings that a store's manifest holds."""
     given = manifest['excite']
@@ -239,7 +255,7 @@ def from_manifest(manifest: dict) -> Settings:
 def unexcited(settings: Settings) -> Settings:
     """The honest control: the same starting points, labelled by the teacher, without a step. As many at once as were worked on before: with
     acceptance a batch holds many more stimuli than lanes, and each may have megabytes of weights."""
-    return dataclasses.replace(settings, steps=0, accept=False, candidates=1, surplus=1, batch=settings.lanes,
+    return dataclasses.replace(settings, steps=0, accept=False, candidates=1, as_drawn=False, surplus=1, batch=settings.lanes,
                                weights=dataclasses.replace(settings.weights, inhibit=0.0))
 
 
@@ -346,7 +362,7 @@ def write(teacher: Teacher, settings: Settings, folder, manifest: dict, seed: in
     call = make_call(teacher, settings)
     shard_size = math.ceil(max(LEAST_SHARD, 8 * settings.lanes) / settings.batch) * settings.batch  # whatever the number of devices
     key = jax.random.fold_in(jax.random.key(seed), EXCITED)
-    manifest = {**manifest, 'excite': dataclasses.asdict(settings), 'seed': seed, 'teacher': teacher.digest(),
+    manifest = {**manifest, 'excite': told(settings), 'seed': seed, 'teacher': teacher.digest(),
                 'versions': {'jax': jax.__version__}, 'platform': devices.platform()}
     with Store(folder, manifest, settings.count, shard_size, teacher.shape, len(teacher.classes),
                settings.surplus > 1, devices.process()) as store:
