@@ -48,8 +48,8 @@ SHAPED = (*moments.FLOWS, 'pulsed')  # whose draws have the shapes of windows
 SHAPED_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
-# Of whose stimuli every other one stays as it was drawn: networks mostly learn more from draws, the others from what is excited, and no
-# question about windows that the teacher knows tells what serves networks (BUILD_NOTES).
+# Of whose stimuli every other one stays as it was drawn: some students learn more from draws and some from what is excited, others on
+# another study, and questions about windows that the teacher knows do not tell who (BUILD_NOTES).
 LONG = ('pulsed', 'banded')
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried

@@ -57,7 +57,7 @@ def card(results: dict, licence: str) -> str:
         '```python', 'import tensorflow_datasets as tfds',
         "data = tfds.builder_from_directory('dataset').as_data_source('train')",
         "data[0]  # 'x': the input, 'probabilities': the teacher's belief in each class, 'label': the likeliest class", '```', '',
-        *_sifted_text(at(stimuli, 'surplus')),
+        *_sifted_text(at(stimuli, 'surplus')), *_as_drawn_text(at(stimuli, 'as_drawn')),
         f'Classes, in the order of `probabilities`: {", ".join(plain(c) for c in at(study, "classes"))}.', '',
         '## How good students of these stimuli are', '',
         f'On {count(at(study, "test_windows"))} real windows that neither teacher nor stimuli come from; the teacher itself: kappa '
@@ -76,6 +76,12 @@ def _sifted_text(surplus) -> list[str]:
     return ['Those at even positions came as they were made. Those at odd positions were drawn because they surprised small networks that '
             'had learnt little: most classifiers gain by them. Linear and Gaussian ones may do better with weights, 2 / (1 + s / m), where '
             "s is a stimulus's `surprise` and m its mean at even positions: by these all are about as frequent as they were made.", '']
+
+
+def _as_drawn_text(as_drawn) -> list[str]:
+    return ['Those at odd positions were not searched for: they stayed as they were drawn from statistics of the recordings, each with the '
+            "teacher's belief as the others. Some classifiers learn more from these, others from those that were searched for.",
+            ''] if as_drawn else []
 
 
 def _advice_text(students) -> list[str]:

@@ -370,6 +370,7 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'target': TargetSettings(concentration=-1.0)}, 'excite.target.concentration is -1.0'),
     ({'weights': produce.Weights(prior=float('nan'))}, 'excite.weights.prior is nan'),
     ({'as_drawn': True, 'accept': True}, 'excite.as_drawn leaves every other stimulus unexcited'),
+    ({'as_drawn': True, 'surplus': 4}, 'excite.surplus is 4: it keeps every other stimulus as it was made'),
     ({'as_drawn': True, 'method': 'amortised'}, "excite.method 'amortised' trains one generator a batch"),
     ({'as_drawn': True, 'batch': 15}, 'excite.batch 15 works on 15 at once'),
 ])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -279,11 +280,13 @@ def test_the_best_of_some_draws_is_taken_where_that_was_rehearsed(teacher):
 
 
 def test_every_other_stimulus_stays_as_drawn_where_that_was_rehearsed(teacher):
-    """Naming the method excites every one, as acceptance does."""
+    """Naming the method excites every one, as acceptance does; sifting has every other one of its own."""
     chosen = dataclasses.replace(teacher, rehearsed={'method': 'mixture', 'as_drawn': True})
     assert produce.resolve(produce.Settings(), chosen).as_drawn
     assert not produce.resolve(produce.Settings('mixture'), chosen).as_drawn
     assert not produce.resolve(produce.Settings(accept=True), chosen).as_drawn
+    accompanied = dataclasses.replace(chosen, novices=types.SimpleNamespace(know_something=True))
+    assert not produce.resolve(produce.Settings(surplus=4), accompanied).as_drawn
 
 
 def test_rehearsed_targets_are_followed_where_none_are_asked_for(teacher):

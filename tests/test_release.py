@@ -84,6 +84,12 @@ def test_the_card_says_what_was_advised():
     assert 'advised' not in release.card(RESULTS, 'other')
 
 
+@pytest.mark.parametrize('as_drawn', [False, True])
+def test_the_card_says_which_stimuli_were_not_searched_for(as_drawn):
+    body = release.card({**RESULTS, 'stimuli': {**RESULTS['stimuli'], 'as_drawn': as_drawn}}, 'other')
+    assert ('odd positions were not searched for' in body) == as_drawn
+
+
 @pytest.mark.parametrize('surplus', [None, 1, 4])
 def test_the_card_says_which_stimuli_were_sifted(surplus):
     body = release.card({**RESULTS, 'stimuli': {**RESULTS['stimuli'], 'surplus': surplus}}, 'other')

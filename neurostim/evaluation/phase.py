@@ -96,11 +96,12 @@ def _check_same_windows(config, workdir: pathlib.Path) -> None:
 
 
 def stimuli_entry(summary: dict, settings: produce.Settings) -> dict:
-    """The `stimuli` entry of results.json from a store's summary, and the surplus that they were made with."""
+    """The `stimuli` entry of results.json from a store's summary, and how they were sifted, or every other one was left as drawn."""
     totals = summary.get('totals', {})
     seconds = totals.get('seconds')
     attempts = totals.get('attempts')
-    return {'count': summary['count'], 'method': settings.method, 'surplus': settings.surplus, 'seconds': seconds,
+    return {'count': summary['count'], 'method': settings.method, 'surplus': settings.surplus,
+            'as_drawn': settings.as_drawn, 'seconds': seconds,
             'per_second': summary['count'] / seconds if seconds else None,
             'accepted_fraction': totals['accepted'] / attempts if attempts else None,
             'class_counts': summary['class_counts'], 'sha256': summary['sha256']}

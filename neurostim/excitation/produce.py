@@ -126,8 +126,11 @@ def check(settings: Settings) -> None:
     choose(settings.weights.inhibit_form, INHIBITIONS, 'excite.weights.inhibit_form')
     if settings.accept and settings.candidates > 1:
         raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
-    if settings.accept and settings.as_drawn:
+    if settings.as_drawn and settings.accept:
         raise UserError('excite.as_drawn leaves every other stimulus unexcited, which excite.accept would refuse: turn one of them off')
+    if settings.as_drawn and settings.surplus > 1:
+        raise UserError(f'excite.surplus is {settings.surplus}: it keeps every other stimulus as it was made, which excite.as_drawn would '
+                        'leave unexcited: turn one of them off')
     if settings.batch < 0 and settings.accept:
         raise UserError('excite.batch -1 measures batches of fixed steps, and excite.accept ends them early: give a number, or 0')
     choose(settings.target.classes, ('auto', 'uniform', 'natural'), 'excite.target.classes')
@@ -142,20 +145,22 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     """
     check(settings)
     settings = dataclasses.replace(settings, target=_resolve_target(settings.target, teacher.rehearsed))
+    if not settings.surplus:
+        sift = teacher.novices and teacher.novices.know_something and math.prod(teacher.shape) <= columns.MOST
+        settings = dataclasses.replace(settings, surplus=SURPLUS if sift else 1)
     if settings.method == 'auto' and teacher.rehearsed:  # only what is not asked for
         given = {name: getattr(settings, name) for name in ('steps', 'learning_rate', 'candidates', 'as_drawn', 'marginals')
                  if getattr(settings, name) != getattr(Settings, name)}
-        if settings.accept:  # which draws anew by itself, until one is accepted
-            given |= {'candidates': 1, 'as_drawn': False}
+        if settings.accept:  # which draws anew by itself
+            given['candidates'] = 1
+        if settings.accept or settings.surplus > 1:
+            given['as_drawn'] = False
         way = {name: value for name, value in teacher.rehearsed.items() if name not in REHEARSED_TARGETS}
         settings = dataclasses.replace(settings, **{**way, **given})
     if settings.count < 0:
         least, usual, most, numbers = COUNT
         as_windows = np.clip(teacher.windows, usual, most)
         settings = dataclasses.replace(settings, count=int(np.clip(numbers // math.prod(teacher.shape), least, as_windows)))
-    if not settings.surplus:
-        sift = teacher.novices and teacher.novices.know_something and math.prod(teacher.shape) <= columns.MOST
-        settings = dataclasses.replace(settings, surplus=SURPLUS if sift else 1)
     method = parameterisations.usual(teacher.population) if settings.method == 'auto' else settings.method
     _check_inhibition(settings.weights, teacher)
     if settings.surplus > 1 and teacher.novices is None:
