@@ -158,6 +158,8 @@ def test_half_of_the_stimuli_are_as_drawn_where_that_is_asked(teacher, tmp_path)
     totals = produce.write(teacher, half, tmp_path, {}, 3)['totals']
     assert totals['steps'] == 30 * half.steps and totals['attempts'] == 60
     assert produce.from_manifest({'excite': produce.told(half)}) == half
+    odd = produce.resolve(dataclasses.replace(half, batch=15, lanes=0), teacher)
+    assert odd.lanes == odd.batch == 16
     every = dataclasses.replace(half, as_drawn=False)
     assert 'as_drawn' not in produce.told(every) and produce.from_manifest({'excite': produce.told(every)}) == every
     with pytest.raises(UserError, match='as_drawn'):
@@ -372,7 +374,7 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'as_drawn': True, 'accept': True}, 'excite.as_drawn leaves every other stimulus unexcited'),
     ({'as_drawn': True, 'surplus': 4}, 'excite.surplus is 4: it keeps every other stimulus as it was made'),
     ({'as_drawn': True, 'method': 'amortised'}, "excite.method 'amortised' trains one generator a batch"),
-    ({'as_drawn': True, 'batch': 15}, 'excite.batch 15 works on 15 at once'),
+    ({'as_drawn': True, 'lanes': 15}, 'excite.lanes is 15, but with excite.as_drawn stimuli are made in pairs'),
 ])
 def test_bad_settings_are_refused(teacher, settings, message):
     with pytest.raises(UserError, match=re.escape(message)):

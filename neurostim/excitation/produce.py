@@ -190,8 +190,7 @@ def resolve(settings: Settings, teacher: Teacher) -> Settings:
     if resolved.surplus > 1 and resolved.batch % 2:
         raise UserError(f'excite.batch is {resolved.batch}, but with excite.surplus stimuli are kept in pairs: give an even number')
     if resolved.as_drawn and resolved.lanes % 2:
-        raise UserError(f'excite.batch {resolved.batch} works on {resolved.lanes} at once, but with excite.as_drawn stimuli are made in '
-                        'pairs: give twice an even number, or excite.lanes too')
+        raise UserError(f'excite.lanes is {resolved.lanes}, but with excite.as_drawn stimuli are made in pairs: give an even number')
     return resolved
 
 
@@ -206,6 +205,8 @@ def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> t
     numbers, most = CPU_LANES if devices.on_cpu() else ACCELERATOR_LANES
     own = {engine.AMORTISED: AMORTISED_LANES, 'generator': GENERATOR_LANES[not devices.on_cpu()]}
     fits = own.get(method) or int(np.clip(2 ** round(math.log2(numbers / math.prod(shape))), 16, most))
+    together = 1 + settings.as_drawn  # stimuli that are made in one, of which one is searched
+    fits = together * math.ceil(fits / together)
     lanes, batch = settings.lanes or fits, max(settings.batch, 0)
     if settings.accept:
         batch = batch or max(4 * lanes, settings.chain * lanes)
@@ -214,7 +215,7 @@ def _resolve_lanes(settings: Settings, method: str, shape: tuple[int, ...]) -> t
         return batch or lanes, batch or lanes
     if batch:
         rounds = math.ceil(batch / lanes)
-        lanes = settings.lanes or math.ceil(batch / rounds)
+        lanes = settings.lanes or together * math.ceil(batch / rounds / together)
     else:
         rounds = min(CPU_ROUNDS, math.ceil(settings.count / lanes)) if devices.on_cpu() and settings.batch == 0 else 1
     return lanes, rounds * lanes
