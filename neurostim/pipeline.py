@@ -125,11 +125,12 @@ def prepare(teacher: teachers.Teacher, trial, study: Study, config, report) -> t
     from neurostim import rehearsal
     share = config.teacher.draws
     teacher = dataclasses.replace(teacher, rehearsed=rehearsal.rehearse(teacher, trial))
-    if not share or share < 0 and teacher.windows > teachers.MANY_WINDOWS:
-        return teacher
-    way = produce.resolve(produce.Settings(), teacher)
-    taught = teachers.learn_from_draws(teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)
-    return taught if share > 0 else rehearsal.better(teacher, taught, trial, report)
+    if share > 0 or share < 0 and teacher.windows <= teachers.MANY_WINDOWS:
+        way = produce.resolve(produce.Settings(), teacher)
+        taught = teachers.learn_from_draws(
+            teacher, study, way.method, config.seed, training_options(config), way.marginals, abs(share), report)
+        teacher = taught if share > 0 else rehearsal.better(teacher, taught, trial, report)
+    return dataclasses.replace(teacher, rehearsed=rehearsal.with_draws(teacher.rehearsed))
 
 
 def excite(config, workdir: pathlib.Path, say) -> None:

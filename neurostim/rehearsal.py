@@ -48,8 +48,8 @@ SHAPED = (*moments.FLOWS, 'pulsed')  # whose draws have the shapes of windows
 SHAPED_MARGIN = 0.03  # by which another way must be better than these
 BEST_OF_FOUR = {'steps': 1, 'learning_rate': 0.03, 'candidates': 4}  # settings of excitation: BUILD_NOTES
 FURTHER = {'steps': 8, 'learning_rate': 0.05}  # from a flow's draws: they serve people left out (BUILD_NOTES)
-# Of whose stimuli every other one stays as it was drawn: some students learn more from draws and some from what is excited, others on
-# another study, and questions about windows that the teacher knows do not tell who (BUILD_NOTES).
+# Of whose stimuli every other one stays as it was drawn in the end: some students learn more from draws and some from what is excited,
+# others on another study, and questions about windows that the teacher knows do not tell who, nor what draws are worth (BUILD_NOTES).
 LONG = ('pulsed', 'banded')
 LOSS_SLACK = 1.1  # times its validation loss: what a teacher that learns from draws may come to, and be asked what its stimuli teach
 UNEVEN = 1.15  # how many times as frequent as its even share a class must be for natural shares to be tried
@@ -62,7 +62,7 @@ def ways(population: dict[str, np.ndarray]) -> list[dict]:
     there = [name for name in ('pulsed', 'modulated', 'banded', 'slanted', 'mixture', 'leaves') if marginals.has(population, name)]
     if 'banded' in there:  # of thousands of samples a mixture knows next to nothing, and bands tell a class's rhythms
         there = [name for name in there if name not in ('mixture', 'modulated')]
-    return [{'method': method, **search, **({'as_drawn': True} if method in LONG else {})} for method in flows + there
+    return [{'method': method, **search} for method in flows + there
             for search in ([{}, FURTHER] if method in moments.FLOWS else [{}, gentle, BEST_OF_FOUR])]
 
 
@@ -169,18 +169,12 @@ def make_trial(train: Study, first: Teacher, seed: int = 0, report: Callable[[st
         made = produce.generate(teacher, settings, seed)
         kappas = known(*answers([Lesson(scaled(made.x), made.probabilities, x)], first.shift, seed))
         credited = credit(kappas, twins)
-        report(f'{_in_words(settings, target)}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
+        told = [f'{settings.steps} steps of {settings.learning_rate:g}', *[f'best of {settings.candidates}'] * (settings.candidates > 1),
+                *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())]
+        report(f'{settings.method}, {", ".join(told)}: kappa {kappas.mean():.3f} of quick students, credited {credited:.3f}')
         return credited
 
     return trial
-
-
-def _in_words(settings: produce.Settings, target: dict) -> str:
-    """How stimuli are made, for people."""
-    return ', '.join([
-        settings.method, f'{settings.steps} steps of {settings.learning_rate:g}',
-        *[f'best of {settings.candidates}'] * (settings.candidates > 1), *['every other one as drawn'] * settings.as_drawn,
-        *['marginals as they come'] * (not settings.marginals), *(f'{name} {value}' for name, value in target.items())])
 
 
 def _preferred(teacher: Teacher) -> Callable[[tuple[float, dict]], float]:
@@ -220,6 +214,11 @@ def rehearse(teacher: Teacher, trial: Trial) -> dict:
     credits = _credits(trial, teacher, [(way, target) for target in targets])
     credited, target = max(zip(credits, targets, strict=True), key=lambda scored: scored[0])
     return {**way, **target} if credited > best + MARGIN else way
+
+
+def with_draws(rehearsed: dict) -> dict:
+    """What was rehearsed, and of the methods of `LONG` every other stimulus as it was drawn."""
+    return {**rehearsed, 'as_drawn': True} if rehearsed['method'] in LONG else rehearsed
 
 
 def better(teacher: Teacher, other: Teacher, trial: Trial, report: Callable[[str], None] = lambda text: None) -> Teacher:
