@@ -234,10 +234,12 @@ def test_batches_come_in_order_whatever_devices_make_them(teacher):
 
 
 def test_few_digits_serve_the_search_alone(teacher):
-    """In bfloat16 stimuli differ a little; their labels are what the whole teacher says of them."""
+    """In bfloat16 stimuli differ a little, but for a few: where a gradient all but vanishes Adam's first step may go the other way. Their
+    labels are what the whole teacher says of them."""
     settings = dataclasses.replace(SETTINGS, count=64)
     whole, few = (produce.generate(teacher, dataclasses.replace(settings, dtype=dtype), seed=3) for dtype in ('float32', 'bfloat16'))
-    assert 0 < np.abs(few.x - whole.x).max() < 0.2 * whole.x.std()
+    apart = np.abs(few.x - whole.x).max((1, 2)) / whole.x.std()
+    assert 0 < np.median(apart) < 0.02 and np.quantile(apart, 0.95) < 0.1
     np.testing.assert_allclose(few.probabilities, teacher.probabilities(few.x), atol=1e-5)
 
 

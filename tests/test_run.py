@@ -88,7 +88,7 @@ RESULTS = {
                   'kappa_gap_ci95': [float]}],
     'privacy': None,
 }
-BEYOND = {'notes', 'note', 'kappa_sd', 'surplus', 'advice', *utility.SECONDARY}  # beside what scripts rely on
+BEYOND = {'notes', 'note', 'kappa_sd', 'surplus', 'as_drawn', 'advice', *utility.SECONDARY}  # beside what scripts rely on
 
 
 def assert_matches(value, schema, where='results'):
