@@ -238,8 +238,10 @@ def test_few_digits_serve_the_search_alone(teacher):
     labels are what the whole teacher says of them."""
     settings = dataclasses.replace(SETTINGS, count=64)
     whole, few = (produce.generate(teacher, dataclasses.replace(settings, dtype=dtype), seed=3) for dtype in ('float32', 'bfloat16'))
+    starts = produce.generate(teacher, dataclasses.replace(settings, steps=0), seed=3)
     apart = np.abs(few.x - whole.x).max((1, 2)) / whole.x.std()
     assert 0 < np.median(apart) < 0.02 and np.quantile(apart, 0.95) < 0.1
+    assert apart.max() < np.abs(whole.x - starts.x).max() / whole.x.std()  # none by more than the search moves stimuli
     np.testing.assert_allclose(few.probabilities, teacher.probabilities(few.x), atol=1e-5)
 
 
@@ -373,7 +375,7 @@ def test_long_windows_are_fewer(teacher, monkeypatch, numbers, count):
     ({'target': TargetSettings(low=0.9, high=0.8)}, 'excite.target.low and .high'),
     ({'target': TargetSettings(concentration=-1.0)}, 'excite.target.concentration is -1.0'),
     ({'weights': produce.Weights(prior=float('nan'))}, 'excite.weights.prior is nan'),
-    ({'as_drawn': True, 'accept': True}, 'excite.as_drawn leaves every other stimulus unexcited'),
+    ({'as_drawn': True, 'accept': True}, 'excite.as_drawn is True: it leaves every other stimulus unexcited'),
     ({'as_drawn': True, 'surplus': 4}, 'excite.surplus is 4: it keeps every other stimulus as it was made'),
     ({'as_drawn': True, 'method': 'amortised'}, "excite.method 'amortised' trains one generator a batch"),
     ({'as_drawn': True, 'lanes': 15}, 'excite.lanes is 15, but with excite.as_drawn stimuli are made in pairs'),

@@ -213,23 +213,23 @@ def make_excite(parameterisation: Parameterisation, sample_target, teacher_apply
 
 
 def make_fixed(search: Search, decode, teacher_apply, options: Options, count: int, lanes: int):
-    """The loop of so many steps for every stimulus, from the best of its candidates."""
+    """The loop of so many steps for every stimulus, from the best of its candidates; with `as_drawn` for every other one."""
     if count % lanes:
         raise ValueError(f'count {count} is not a multiple of lanes {lanes}')
     if options.as_drawn and lanes % 2:
         raise ValueError(f'{lanes} lanes: every other stimulus is as it was drawn, so an even number is made at once')
 
-    def drawn(key, population, indices):
+    def one_draw(key, population, indices):
         return jax.vmap(search.begin, (None, None, 0, None))(key, population, indices, 0)
 
     def starts(key, population, indices, networks):
         """For each stimulus its draw, or of several the one of least objective: one of all lanes after another, to stay in the cache."""
         if options.candidates == 1:
-            return drawn(key, population, indices)
+            return one_draw(key, population, indices)
 
         def draw(candidate):
-            several = jax.vmap(search.begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
-            return several, search.losses(several, population, networks)
+            drawn = jax.vmap(search.begin, (None, None, 0, None, None))(key, population, indices, 0, candidate)
+            return drawn, search.losses(drawn, population, networks)
 
         def better(candidate, best):
             drawn, losses = draw(candidate)
@@ -249,7 +249,7 @@ def make_fixed(search: Search, decode, teacher_apply, options: Options, count: i
         now = jax.lax.fori_loop(0, options.steps, step, now)
         found, steps = (now.variables, now.context), jnp.full(len(searched), options.steps, jnp.int32)
         if options.as_drawn:
-            spared = drawn(key, population, indices[1::2])
+            spared = one_draw(key, population, indices[1::2])
             found, steps = by_turns((found, steps), ((spared.variables, spared.context), jnp.zeros_like(steps)))
         x = jax.vmap(decode, (None, 0, 0))(population, *found)
         probabilities = jax.nn.softmax(teacher_apply(networks, x)[0])

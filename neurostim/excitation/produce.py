@@ -127,7 +127,8 @@ def check(settings: Settings) -> None:
     if settings.accept and settings.candidates > 1:
         raise UserError(f'excite.candidates is {settings.candidates}, but excite.accept draws anew by itself: give 1, or turn accept off')
     if settings.as_drawn and settings.accept:
-        raise UserError('excite.as_drawn leaves every other stimulus unexcited, which excite.accept would refuse: turn one of them off')
+        raise UserError('excite.as_drawn is True: it leaves every other stimulus unexcited, which excite.accept would refuse: turn one of '
+                        'them off')
     if settings.as_drawn and settings.surplus > 1:
         raise UserError(f'excite.surplus is {settings.surplus}: it keeps every other stimulus as it was made, which excite.as_drawn would '
                         'leave unexcited: turn one of them off')
