@@ -1,13 +1,13 @@
-"""Studies that nobody tuned for, of recordings and tables that published packages hold; but three all are real (see docs/results.md).
+"""Studies that nobody tuned for, of recordings and tables that published packages hold; but three all are real (see docs/unseen.md).
 
 They are read where packages are installed, DIR/PACKAGE/…; an R library and Python's packages may share one DIR:
 
     Rscript -e "install.packages(c('mlbench', 'kernlab', 'modeldata'), 'DIR')"      # or a library that has them
-    pip install --target DIR --no-deps aeon==1.6.0 sktime==1.2.0
+    pip install --target DIR --no-deps aeon==1.6.0 sktime==1.2.0 river==0.26.1 tslearn==0.10.0 palmerpenguins==0.1.6
 
-R's own are tables: a row is a window of features. Numbers and ordered levels are one feature, two levels one of 0 and 1, other levels an
-indicator each, or all of them one number; rows with a missing value are left out. Those of Python are time series, in `.ts` files. Where
-nobody says whom a window is of, windows are dealt out to blocks by the seed, so that each seed holds out others.
+R's own are tables, as are some of Python's: a row is a window of features. Numbers and ordered levels are one feature, two levels one of 0
+and 1, other levels an indicator each, or all of them one number; rows with a missing value are left out. Others of Python are time series,
+most in `.ts` files. Where nobody says whom a window is of, windows are dealt out to blocks by the seed, so that each seed holds out others.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def features(frame, numbered: bool = False) -> np.ndarray:
     return np.concatenate(columns, 1).astype(np.float32)
 
 
-def table(package: str, name: str, label: str, *, unused: tuple[str, ...] = (), numbered: bool = False,
-          blocks: int | None = BLOCKS, kept: tuple[str, ...] | None = None) -> Callable[..., dict[str, np.ndarray]]:
-    """A study of a table: how it comes from the folder of packages and a seed.
+def of_frame(read: Callable, label: str, *, unused: tuple[str, ...] = (), numbered: bool = False, blocks: int | None = BLOCKS,
+             kept: tuple[str, ...] | None = None) -> Callable[..., dict[str, np.ndarray]]:
+    """A study of a data frame: how it comes from the folder of packages and a seed.
 
     Args:
+      read: folder -> the data frame.
       label: the column of classes.
       unused: columns that are not features.
       numbered: see :func:`features`.
@@ -89,7 +90,7 @@ def table(package: str, name: str, label: str, *, unused: tuple[str, ...] = (), 
     """
 
     def load(folder: pathlib.Path, seed: int):
-        frame = r_table(folder, package, name).drop(columns=list(unused)).dropna()
+        frame = read(folder).drop(columns=list(unused)).dropna()
         if kept:
             frame = frame[frame[label].isin(kept)]
         classes, y = np.unique(frame[label].astype(str).to_numpy(dtype=str), return_inverse=True)
@@ -97,6 +98,38 @@ def table(package: str, name: str, label: str, *, unused: tuple[str, ...] = (), 
         return {'x': features(frame.drop(columns=label), numbered), 'y': y, 'subject': people, 'classes': classes}
 
     return load
+
+
+def table(package: str, name: str, label: str, **options) -> Callable[..., dict[str, np.ndarray]]:
+    """A study of a table of an R package; see :func:`of_frame` for the options."""
+    return of_frame(lambda folder: r_table(folder, package, name), label, **options)
+
+
+def separated(file: str, label: str, **options) -> Callable[..., dict[str, np.ndarray]]:
+    """A study of a file of values separated by commas, packed or not; see :func:`of_frame` for the options."""
+
+    def read(folder: pathlib.Path):
+        import pandas
+        try:
+            frame = pandas.read_csv(folder / file)
+        except OSError as error:
+            raise UserError(f'{error}: {INSTALL}') from error
+        return frame.astype(dict.fromkeys(frame.select_dtypes(exclude='number'), 'category'))
+
+    return of_frame(read, label, **options)
+
+
+def traces(folder: pathlib.Path, seed: int) -> dict[str, np.ndarray]:
+    """Four kinds of failures of an instrument in a nuclear power station, simulated, 275 samples each."""
+    path = folder / 'tslearn' / '.cached_datasets' / 'Trace.npz'
+    try:
+        parts = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f'{error}: {INSTALL}') from error
+    x, named = (np.concatenate([parts[f'{name}_train'], parts[f'{name}_test']]) for name in 'Xy')
+    classes, y = np.unique(named.astype(str), return_inverse=True)
+    return {'x': x.astype(np.float32), 'y': y, 'classes': classes,
+            'subject': invented_people(np.random.default_rng(seed), len(y), BLOCKS)}
 
 
 def vowels(folder: pathlib.Path, seed: int) -> dict[str, np.ndarray]:
@@ -178,6 +211,10 @@ STUDIES = {
     'remote': table('modeldata', 'stackoverflow', 'Remote'),
     'two_numbers': table('modeldata', 'two_class_dat', 'Class'),
     'incomes': table('kernlab', 'income', 'INCOME'),
+    'phishing': separated('river/datasets/phishing.csv.gz', 'is_phishing'),
+    'segments': separated('river/datasets/segment.csv.zip', 'category'),
+    'penguins': separated('palmerpenguins/data/penguins.csv', 'species', unused=('island', 'year')),
+    'traces': traces,
     'power': series('aeon', 'ItalyPowerDemand'),
     'leaves': series('aeon', 'OSULeaf'),
     'speakers': series('aeon', 'JapaneseVowels', file='JapaneseVowels_eq'),

@@ -25,12 +25,16 @@ def digits(seed: int) -> dict[str, np.ndarray]:
     return {'x': data.images[..., None].astype(np.float32), 'y': data.target, 'subject': (np.arange(n) * 13 // n + 4 * seed) % 13}
 
 
-def breast_cancer(seed: int) -> dict[str, np.ndarray]:
-    """scikit-learn's breast cancer features, dealt out to twenty invented people."""
-    from sklearn.datasets import load_breast_cancer
-    data = load_breast_cancer()
-    people = invented_people(np.random.default_rng(seed), len(data.target), 20)
-    return {'x': data.data.astype(np.float32), 'y': data.target, 'subject': people}
+def table(name: str, people: int) -> Callable[[int], dict[str, np.ndarray]]:
+    """One of scikit-learn's tables of features, whose rows are dealt out to invented people."""
+
+    def load(seed: int):
+        from sklearn import datasets
+        data = getattr(datasets, f'load_{name}')()
+        return {'x': data.data.astype(np.float32), 'y': data.target, 'classes': data.target_names.astype(str),
+                'subject': invented_people(np.random.default_rng(seed), len(data.target), people)}
+
+    return load
 
 
 def accelerometer(seed: int, people: int = 30, windows: int = 20) -> dict[str, np.ndarray]:
@@ -289,7 +293,8 @@ def tested_on_others(simulate: Callable[..., dict[str, np.ndarray]], n: int, peo
     return simulate_both
 
 
-STUDIES = {'digits': digits, 'breast_cancer': breast_cancer, 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
+STUDIES = {'digits': digits, 'breast_cancer': table('breast_cancer', 20), 'iris': table('iris', 15),
+           'wine': table('wine', 18), 'accelerometer': accelerometer, 'rare_spikes': rare_spikes,
            'sleep_eeg': tested_on_others(sleep_eeg, 2000, 40), 'large': large, 'small': tested_on_others(hearts.small, 2000, 80),
            'beats': hearts.beats, 'features': features, 'tissue': tissue, 'twelve_leads': hearts.twelve_leads,
            'rhythms': hearts.rhythms, 'imagined_movement': imagined_movement}

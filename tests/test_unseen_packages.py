@@ -69,6 +69,24 @@ def test_a_table_that_is_not_there(packages):
         unseen_packages.r_table(packages, 'mall', 'goods')
 
 
+def test_values_separated_by_commas_are_a_study(tmp_path):
+    """Packed too; what is no number is levels, and a row with a missing value is left out."""
+    FRAME.to_csv(tmp_path / 'goods.csv.gz', index=False)
+    made = unseen_packages.separated('goods.csv.gz', 'kind', unused=('count',), blocks=3)(tmp_path, 0)
+    rows = [[1.5, 0, 0, 0, 1], [2.5, 1, 1, 0, 0], [4.5, 0, 0, 1, 0], [5.5, 1, 1, 0, 0], [6.5, 1, 0, 0, 1], [7.5, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(made['x'], np.float32(rows))  # colours in alphabetical order, which a file does not say otherwise
+    assert made['y'].tolist() == [1, 0, 0, 2, 0, 1] and sorted(made['subject']) == [0, 0, 1, 1, 2, 2]
+
+
+def test_traces_are_both_parts(tmp_path):
+    (tmp_path / 'tslearn' / '.cached_datasets').mkdir(parents=True)
+    x = np.arange(24.0).reshape(6, 4, 1)
+    np.savez(tmp_path / 'tslearn' / '.cached_datasets' / 'Trace.npz', X_train=x[:2], X_test=x[2:], y_train=[3, 1], y_test=[1, 2, 3, 3])
+    made = unseen_packages.traces(tmp_path, 0)
+    np.testing.assert_array_equal(made['x'], np.float32(x))
+    assert made['y'].tolist() == [2, 0, 0, 1, 2, 2] and made['classes'].tolist() == ['1', '2', '3'] and len(made['subject']) == 6
+
+
 def write_series(folder, train, test):
     place = folder / 'aeon' / 'datasets' / 'data' / 'Steps'
     place.mkdir(parents=True)
