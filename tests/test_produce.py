@@ -234,8 +234,9 @@ def test_batches_come_in_order_whatever_devices_make_them(teacher):
 
 
 def test_few_digits_serve_the_search_alone(teacher):
-    """In bfloat16 stimuli differ a little, but for a few: where a gradient all but vanishes Adam's first step may go the other way. Their
-    labels are what the whole teacher says of them."""
+    """In bfloat16 stimuli differ a little, but for a few: where a coordinate's gradient all but vanishes Adam's first step, a sign, may go
+    the other way (one of a stimulus's 40, looked at on a processor on which one is .45 off). Their labels are what the whole teacher says
+    of them."""
     settings = dataclasses.replace(SETTINGS, count=64)
     whole, few = (produce.generate(teacher, dataclasses.replace(settings, dtype=dtype), seed=3) for dtype in ('float32', 'bfloat16'))
     starts = produce.generate(teacher, dataclasses.replace(settings, steps=0), seed=3)
